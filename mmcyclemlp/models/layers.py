@@ -1,0 +1,154 @@
+"""The layers of CycleMLP: parameters and their initial values; the mathematics lies in ``mmcyclemlp.ops``."""
+from typing import Tuple
+
+import torch
+import torch.nn.functional as F
+from mmcv.cnn.bricks import DropPath
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from mmcyclemlp.ops import cycle_fc
+from mmcyclemlp.ops.checks import check_backend, check_kernel_size
+
+# The authors pad the 7x7 stem of stride 4 by 2 (cycle_mlp.py, PatchEmbedOverlapping); smaller strides, ours
+# for small images, by 3, so that a map of H x W becomes ceil(H / stride) x ceil(W / stride) there too.
+STEM_PADDING = {4: 2, 2: 3, 1: 3}
+
+
+def trunc_normal_linear_(layer: nn.Module) -> None:
+    """The authors' initialisation of a matrix product: truncated normal of std 0.02, bias 0."""
+    nn.init.trunc_normal_(layer.weight, std=0.02)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+
+
+class CycleFC(nn.Module):
+    """Cycle fully-connected layer (CycleMLP, arXiv 2107.10224, section 3.2), channels last.
+
+    ``[B, H, W, C_in] -> [B, H, W, C_out]`` at any H and W; the function is :func:`mmcyclemlp.ops.cycle_fc`.
+
+    Args:
+        in_channels (int): C_in.
+        out_channels (int): C_out.
+        kernel_size (tuple[int, int]): ``(1, k)`` shifts along W, ``(k, 1)`` along H; k odd.
+        bias (bool): whether to learn a bias.
+        backend (str): see :func:`mmcyclemlp.ops.cycle_fc`.
+    """
+
+    def __init__(self,
+                 in_channels: int,
+                 out_channels: int,
+                 kernel_size: Tuple[int, int],
+                 bias: bool = True,
+                 backend: str = 'auto'):
+        super().__init__()
+        check_kernel_size(kernel_size)
+        check_backend(backend)
+        self.in_channels = in_channels
+        self.out_channels = out_channels
+        self.kernel_size = tuple(kernel_size)
+        self.backend = backend
+        self.weight = nn.Parameter(torch.empty(out_channels, in_channels))
+        self.bias = nn.Parameter(torch.empty(out_channels)) if bias else None
+        trunc_normal_linear_(self)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return cycle_fc(x, self.weight, self.bias, self.kernel_size, self.backend)
+
+    def extra_repr(self) -> str:
+        return (f'{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, '
+                f'bias={self.bias is not None}, backend={self.backend!r}')
+
+
+class Mlp(nn.Module):
+    """Linear - GELU - Linear over the last dimension, C -> hidden -> out."""
+
+    def __init__(self, channels: int, hidden_channels: int, out_channels: int):
+        super().__init__()
+        self.fc1 = nn.Linear(channels, hidden_channels)
+        self.fc2 = nn.Linear(hidden_channels, out_channels)
+        for layer in (self.fc1, self.fc2):
+            trunc_normal_linear_(layer)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc2(F.gelu(self.fc1(x)))
+
+
+class CycleMixer(nn.Module):
+    """Token mixer: two shifted branches and a plain one, weighted by channel (``CycleMLP`` in the original).
+
+    ``[B, H, W, C] -> [B, H, W, C]``. The weights are a softmax over the branches of an MLP of the mean of
+    their sum over H and W.
+    """
+
+    def __init__(self, channels: int, kernel_size: int = 3, backend: str = 'auto'):
+        super().__init__()
+        self.shift_w = CycleFC(channels, channels, (1, kernel_size), backend=backend)
+        self.shift_h = CycleFC(channels, channels, (kernel_size, 1), backend=backend)
+        self.channel = nn.Linear(channels, channels, bias=False)
+        self.reweight = Mlp(channels, channels // 4, channels * 3)
+        self.proj = nn.Linear(channels, channels)
+        for layer in (self.channel, self.proj):
+            trunc_normal_linear_(layer)
+
+    def forward(self, x: Tensor) -> Tensor:
+        w, h, c = self.shift_w(x), self.shift_h(x), self.channel(x)
+        mean = (w + h + c).mean(dim=(1, 2))  # [B, C]
+        # (B, C, 3), not (B, 3, C): the released fc2 holds the three branches of a channel side by side.
+        a = self.reweight(mean).unflatten(1, (-1, 3)).softmax(dim=2)
+        a = a[:, None, None]  # [B, 1, 1, C, 3]
+        return self.proj(w * a[..., 0] + h * a[..., 1] + c * a[..., 2])
+
+
+class CycleBlock(nn.Module):
+    """Pre-norm residual block of a mixer and an MLP over channels, ``[B, H, W, C] -> [B, H, W, C]``."""
+
+    def __init__(self,
+                 channels: int,
+                 mlp_ratio: float = 4.,
+                 kernel_size: int = 3,
+                 drop_path_rate: float = 0.,
+                 backend: str = 'auto',
+                 with_cp: bool = False):
+        super().__init__()
+        self.with_cp = with_cp
+        self.norm1 = nn.LayerNorm(channels)
+        self.mixer = CycleMixer(channels, kernel_size, backend)
+        self.norm2 = nn.LayerNorm(channels)
+        self.mlp = Mlp(channels, int(channels * mlp_ratio), channels)
+        self.drop_path = DropPath(drop_path_rate) if drop_path_rate > 0 else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.with_cp and x.requires_grad:
+            return checkpoint(self._forward, x, use_reentrant=False)
+        return self._forward(x)
+
+    def _forward(self, x: Tensor) -> Tensor:
+        x = x + self.drop_path(self.mixer(self.norm1(x)))
+        return x + self.drop_path(self.mlp(self.norm2(x)))
+
+
+class OverlapPatchEmbed(nn.Module):
+    """7x7 convolution of stride 4, 2 or 1: ``[B, C_in, H, W] -> [B, ceil(H/s), ceil(W/s), C]``.
+
+    The stride-4 stem pads by 2 as the authors do, so it gives ``(H + 1) // 4`` rows.
+    """
+
+    def __init__(self, in_channels: int, channels: int, stride: int = 4):
+        super().__init__()
+        self.proj = nn.Conv2d(in_channels, channels, 7, stride, STEM_PADDING[stride])
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.proj(x).permute(0, 2, 3, 1).contiguous()  # [B, H, W, C]
+
+
+class Downsample(nn.Module):
+    """3x3 convolution of stride 2: ``[B, H, W, C_in] -> [B, ceil(H/2), ceil(W/2), C_out]``."""
+
+    def __init__(self, in_channels: int, out_channels: int):
+        super().__init__()
+        self.proj = nn.Conv2d(in_channels, out_channels, 3, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        # A permuted channels-last map is a channels_last tensor to the convolution, so nothing is copied.
+        return self.proj(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1).contiguous()

@@ -1,0 +1,80 @@
+"""Packaging: mmcyclemlp, with configs and tools inside it as ``.mim``, where OpenMIM looks for them."""
+import os
+import shutil
+from pathlib import Path
+
+from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
+from setuptools.command.sdist import sdist
+
+ROOT = Path(__file__).resolve().parent
+MIM = ('configs', 'tools', 'model-index.yml')
+
+
+def requirements(name):
+    """Lines of requirements/NAME.txt without comments."""
+    lines = (ROOT / 'requirements' / f'{name}.txt').read_text().splitlines()
+    return [line for line in lines if line and not line.startswith('#')]
+
+
+def put_mim(package, link=False):
+    """Copy configs and tools to PACKAGE/.mim, or link them there."""
+    target = Path(package) / '.mim'
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir(parents=True)
+    for name in MIM:
+        source = ROOT / name
+        if link:
+            (target / name).symlink_to(os.path.relpath(source, target))
+        elif source.is_dir():
+            shutil.copytree(source, target / name, ignore=shutil.ignore_patterns('__pycache__'))
+        else:
+            shutil.copy2(source, target / name)
+
+
+class BuildWithMim(build_py):
+    """Puts .mim into the wheel; an editable install gets links in the source tree."""
+
+    def run(self):
+        super().run()
+        if self.editable_mode:
+            put_mim(ROOT / 'mmcyclemlp', link=True)
+        else:
+            put_mim(Path(self.build_lib) / 'mmcyclemlp')
+
+
+class SdistWithMim(sdist):
+    """Puts .mim into the source archive."""
+
+    def make_release_tree(self, base_dir, files):
+        super().make_release_tree(base_dir, [f for f in files if '.mim' not in Path(f).parts])
+        put_mim(Path(base_dir) / 'mmcyclemlp')
+
+
+version = {}
+exec((ROOT / 'mmcyclemlp' / 'version.py').read_text(), version)
+
+setup(
+    name='mmcyclemlp',
+    version=version['__version__'],
+    description='CycleMLP on the OpenMMLab libraries, for classification, detection and segmentation',
+    long_description=(ROOT / 'README.md').read_text(encoding='utf-8'),
+    long_description_content_type='text/markdown',
+    license='Apache-2.0',
+    python_requires='>=3.10,<3.13',
+    packages=find_packages(include=['mmcyclemlp', 'mmcyclemlp.*']),
+    install_requires=requirements('runtime') + requirements('mminstall'),
+    extras_require={
+        'optional': requirements('optional'),
+        'tests': requirements('tests')
+    },
+    cmdclass={
+        'build_py': BuildWithMim,
+        'sdist': SdistWithMim
+    },
+    classifiers=[
+        'Programming Language :: Python :: 3',
+        'Topic :: Scientific/Engineering :: Image Recognition',
+    ],
+    zip_safe=False,
+)
