@@ -1,0 +1,60 @@
+"""What the wheel and the source archive carry."""
+import subprocess
+import sys
+import tarfile
+import zipfile
+
+import pytest
+
+from .conftest import REPO
+
+
+@pytest.fixture(scope='module')
+def tree(tmp_path_factory):
+    """A copy of the files that belong to the project."""
+    if not (REPO / '.git').exists():
+        pytest.skip('not a git checkout')
+    tree = tmp_path_factory.mktemp('tree')
+    names = subprocess.run(['git', 'ls-files', '-z', '--cached', '--others', '--exclude-standard'], cwd=REPO, check=True,
+                           capture_output=True, text=True).stdout.split('\0')
+    for name in filter(None, names):
+        if (REPO / name).is_file():
+            (tree / name).parent.mkdir(parents=True, exist_ok=True)
+            (tree / name).write_bytes((REPO / name).read_bytes())
+    return tree
+
+
+def build(tree, hook, folder):
+    code = f'from setuptools.build_meta import {hook}; print({hook}({str(folder)!r}))'
+    run = subprocess.run([sys.executable, '-c', code], cwd=tree, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    return folder / run.stdout.split()[-1]
+
+
+def expected(tree):
+    parts = [p for folder in ('configs', 'tools') for p in (tree / folder).rglob('*')
+             if p.suffix in ('.py', '.sh', '.yml')]
+    return {f'mmcyclemlp/.mim/{p.relative_to(tree)}' for p in parts} | {'mmcyclemlp/.mim/model-index.yml'}
+
+
+def test_wheel(tree, tmp_path):
+    with zipfile.ZipFile(build(tree, 'build_wheel', tmp_path)) as wheel:
+        names = set(wheel.namelist())
+        metadata = wheel.read(next(n for n in names if n.endswith('METADATA'))).decode()
+    assert expected(tree) <= names and len(expected(tree)) > 10
+    assert not any(name.startswith(('tests', 'configs', 'tools')) for name in names)
+    modules = {str(p.relative_to(tree)) for p in (tree / 'mmcyclemlp').rglob('*.py')}
+    assert modules <= names
+    assert 'Requires-Dist: onedl-mmcv' in metadata and 'Requires-Dist: torch>=' in metadata
+
+
+def test_source_archive(tree, tmp_path):
+    with tarfile.open(build(tree, 'build_sdist', tmp_path)) as archive:
+        names = {name.split('/', 1)[1] for name in archive.getnames() if '/' in name}
+        archive.extractall(tmp_path / 'source', filter='data')
+    assert expected(tree) <= names
+    assert {'setup.py', 'LICENSE', 'README.md', 'requirements/runtime.txt', 'configs', 'tools/train.py'} <= names
+    # What it holds is enough to build the wheel from.
+    source, = (tmp_path / 'source').iterdir()
+    with zipfile.ZipFile(build(source, 'build_wheel', tmp_path)) as wheel:
+        assert expected(tree) <= set(wheel.namelist())
