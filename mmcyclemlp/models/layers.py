@@ -7,7 +7,7 @@ from mmcv.cnn.bricks import DropPath
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from mmcyclemlp.ops import cycle_fc
+from mmcyclemlp.ops import MixerWeights, cycle_fc, cycle_mix
 from mmcyclemlp.ops.checks import check_backend, check_kernel_size
 
 # The authors pad the 7x7 stem of stride 4 by 2 (cycle_mlp.py, PatchEmbedOverlapping); smaller strides, ours
@@ -83,6 +83,8 @@ class CycleMixer(nn.Module):
 
     def __init__(self, channels: int, kernel_size: int = 3, backend: str = 'auto'):
         super().__init__()
+        self.kernel_size = kernel_size
+        self.backend = backend
         self.shift_w = CycleFC(channels, channels, (1, kernel_size), backend=backend)
         self.shift_h = CycleFC(channels, channels, (kernel_size, 1), backend=backend)
         self.channel = nn.Linear(channels, channels, bias=False)
@@ -92,12 +94,10 @@ class CycleMixer(nn.Module):
             trunc_normal_linear_(layer)
 
     def forward(self, x: Tensor) -> Tensor:
-        w, h, c = self.shift_w(x), self.shift_h(x), self.channel(x)
-        mean = (w + h + c).mean(dim=(1, 2))  # [B, C]
-        # (B, C, 3), not (B, 3, C): the released fc2 holds the three branches of a channel side by side.
-        a = self.reweight(mean).unflatten(1, (-1, 3)).softmax(dim=2)
-        a = a[:, None, None]  # [B, 1, 1, C, 3]
-        return self.proj(w * a[..., 0] + h * a[..., 1] + c * a[..., 2])
+        weights = MixerWeights(self.shift_w.weight, self.shift_w.bias, self.shift_h.weight, self.shift_h.bias,
+                               self.channel.weight, self.reweight.fc1.weight, self.reweight.fc1.bias,
+                               self.reweight.fc2.weight, self.reweight.fc2.bias, self.proj.weight, self.proj.bias)
+        return cycle_mix(x, weights, self.kernel_size, self.backend)
 
 
 class CycleBlock(nn.Module):

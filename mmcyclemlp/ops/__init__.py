@@ -1,6 +1,7 @@
 """The mathematics of CycleMLP; needs torch only."""
 from .backends import BACKENDS
 from .cycle_fc import cycle_fc, use_backend
+from .cycle_mix import MixerWeights, cycle_mix
 from .offsets import staircase_offsets
 
-__all__ = ['BACKENDS', 'cycle_fc', 'staircase_offsets', 'use_backend']
+__all__ = ['BACKENDS', 'MixerWeights', 'cycle_fc', 'cycle_mix', 'staircase_offsets', 'use_backend']

@@ -59,10 +59,14 @@ def use_backend(backend: str) -> Iterator[None]:
         _forced = before
 
 
+def requested(backend: str) -> str:
+    """The backend that a call with this argument asks for: its own, or that of :func:`use_backend`."""
+    return _forced if backend == 'auto' and _forced is not None else backend
+
+
 def _choose(x: Tensor, weight: Tensor, bias: Optional[Tensor], kernel_size: Tuple[int, int],
             backend: str) -> str:
-    if backend == 'auto' and _forced is not None:
-        backend = _forced
+    backend = requested(backend)
     if backend == 'auto':
         if torch.jit.is_tracing() or torch.compiler.is_compiling():
             return 'shift_gemm'
