@@ -9,6 +9,11 @@ import torch
 REPO = Path(__file__).resolve().parents[1]
 SHARED = REPO.parent / 'shared'
 
+# Without a GPU, Triton's kernels run in its interpreter. Triton reads this variable when it is first imported,
+# by whichever test comes first, so it is set here, before any test module; importing torch imports no Triton.
+if not torch.cuda.is_available():
+    os.environ.setdefault('TRITON_INTERPRET', '1')
+
 
 def _beside(path: Path, what: str) -> Path:
     if not path.exists():

@@ -1,0 +1,70 @@
+#!/usr/bin/env bash
+# Runs on a CUDA machine what needs one, in less than 8 minutes: the tests of the kernels, then the benchmarks.
+#
+#   tools/benchmarks/gpu.sh [OUT]        default: benchmarks-out
+#
+# OUT gets speed.csv, scaling.png and log.txt; tools/benchmarks/report.py makes the document from speed.csv.
+# PYTHON names the interpreter (default python3). Outside a git checkout, MMCYCLEMLP_COMMIT names the commit.
+set -euo pipefail
+python=${PYTHON:-python3}
+if ! "$python" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' 2>/dev/null; then
+  echo "error: gpu.sh measures on a CUDA GPU, but $python has no PyTorch that sees one; on a CPU use" \
+       "tools/benchmarks/ops.py and models.py" >&2
+  exit 2
+fi
+
+out=${1:-benchmarks-out}
+mkdir -p "$out"
+out=$(cd "$out" && pwd)
+cd "$(dirname "$0")/../.."
+export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}" PYTHONUNBUFFERED=1
+deadline=470  # seconds for all of it
+
+section() {  # TITLE LIMIT COMMAND...: what was measured before the limit is kept
+  local title=$1 limit=$2 left=$((deadline - SECONDS)) code=0
+  shift 2
+  [ "$limit" -lt "$left" ] || limit=$left
+  if [ "$limit" -lt 5 ]; then
+    echo "error: no time is left for '$title'"
+    return 1
+  fi
+  echo
+  echo "== $title, $limit s at most; $SECONDS s so far"
+  timeout "$limit" "$@" || code=$?
+  case $code in
+    0) ;;
+    124) echo "error: '$title' was stopped after $limit s; what it had measured is kept" ;;
+    *) echo "error: '$title' ended with code $code" ;;
+  esac
+  return "$code"
+}
+
+main() {
+  local selection=() failed=0
+  if ! "$python" -c 'import mmcv.ops' 2>/dev/null; then
+    echo "mmcv has no compiled operators here: the tests that compare with them are left out."
+    selection=(-k 'not deform_conv and not to_the_bit')
+  fi
+  if ! section 'tests of the kernels' 150 \
+      "$python" -m pytest -x tests/test_triton.py tests/test_cycle_fc.py "${selection[@]}"; then
+    echo "error: the kernels did not pass their tests, so nothing is measured"
+    return 1
+  fi
+
+  local ops=("$python" tools/benchmarks/ops.py --device cuda --dtype bf16 --out "$out")
+  local models=("$python" tools/benchmarks/models.py --device cuda --dtype bf16 --out "$out")
+  local compiled=(--compile --rivals b1 b1-shift_gemm b1-linear resnet50)
+  section 'operators, forward' 60 "${ops[@]}" --seconds 0.15 || failed=1
+  section 'operators, forward and backward' 75 "${ops[@]}" --seconds 0.15 --train || failed=1
+  section 'networks, inference' 60 "${models[@]}" --seconds 6 || failed=1
+  section 'networks, training step' 75 "${models[@]}" --seconds 10 --train || failed=1
+  section 'scaling' 45 "${models[@]}" --seconds 1 --scaling || failed=1
+  section 'memory of a block' 30 "${models[@]}" --seconds 0.2 --memory || failed=1
+  section 'networks compiled, inference' 90 "${models[@]}" --seconds 3 "${compiled[@]}" || failed=1
+  section 'networks compiled, training step' 120 "${models[@]}" --seconds 3 --train "${compiled[@]}" || failed=1
+  echo
+  echo "== done in $SECONDS s"
+  return "$failed"
+}
+
+main 2>&1 | tee "$out/log.txt"
