@@ -20,6 +20,7 @@ from mmengine.dist import is_main_process
 from mmcyclemlp.checkpoints import check_fits, read_checkpoint
 from mmcyclemlp.engine import ConsoleRunner, input_errors
 from mmcyclemlp.engine.command_line import add_arguments, prepare
+from mmcyclemlp.engine.processes import leave_processes
 from mmcyclemlp.errors import InputError
 
 
@@ -49,6 +50,7 @@ def main() -> None:
             print(f'{name}: {value:.4f}')
         if args.out:
             args.out.write_text(json.dumps(metrics, indent=2) + '\n')
+    leave_processes()
 
 
 if __name__ == '__main__':

@@ -19,6 +19,7 @@ from mmengine.dist import is_main_process
 from mmcyclemlp.checkpoints import check_fits
 from mmcyclemlp.engine import ConsoleRunner, input_errors
 from mmcyclemlp.engine.command_line import add_arguments, prepare
+from mmcyclemlp.engine.processes import leave_processes
 from mmcyclemlp.engine.training import (
     check_start,
     last_checkpoint,
@@ -63,6 +64,7 @@ def main() -> None:
     if is_main_process():
         print(f'Checkpoint: {last_checkpoint(config.work_dir)}')
         print(f'Curves: {Path(config.work_dir) / "curves.csv"} and curves.png')
+    leave_processes()
 
 
 if __name__ == '__main__':

@@ -2,7 +2,7 @@
 import contextlib
 import io
 import os
-import re
+import traceback
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Union
@@ -86,11 +86,10 @@ def _read(path: Path) -> Config:
         with contextlib.redirect_stdout(output):
             return Config.fromfile(path)
     except SyntaxError as error:
-        # mmengine wraps the error of a file it inherits from, and names that file.
-        base = re.search(r'config file (.+?): ', str(error))
+        # Either Python's own, or mmengine's around it.
         cause = error.__context__ if isinstance(error.__context__, SyntaxError) else error
-        raise InputError(f'{base[1] if base else path} is not valid Python ({cause.msg}, line {cause.lineno}); '
-                         'correct that line') from error
+        raise InputError(f'{_culprit(error, path)} is not valid Python ({cause.msg}, line {cause.lineno}); correct '
+                         'that line') from error
     except ImportError as error:
         raise InputError(f'{path} needs a module that cannot be imported ({_first_cause(error)}); install it, or '
                          'correct the config') from error
@@ -98,10 +97,17 @@ def _read(path: Path) -> Config:
         raise InputError(f'{path} inherits from {error.filename or error}, which does not exist; correct its _base_'
                          ) from error
     except (AttributeError, KeyError, NameError, TypeError, ValueError) as error:  # what a wrong config raises
-        raise InputError(f'{path} cannot be read ({type(error).__name__}: {error}); correct the config') from error
+        raise InputError(f'{_culprit(error, path)} cannot be read ({type(error).__name__}: {error}); correct the config'
+                         ) from error
     finally:
         # The libraries announce at import that a hosted service of their authors is not installed.
         print(''.join(line for line in output.getvalue().splitlines(True) if 'OneDL' not in line), end='')
+
+
+def _culprit(error: BaseException, path: Path) -> str:
+    """The file being read when the error arose, which may be a base of ``path``."""
+    names = [frame.f_locals.get('filename') for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return next((name for name in reversed(names) if isinstance(name, str) and os.path.isfile(name)), str(path))
 
 
 def _first_cause(error: BaseException) -> BaseException:

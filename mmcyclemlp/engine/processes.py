@@ -55,6 +55,13 @@ def init_processes(config: Config, launcher: str) -> None:
                          f'found {torch.cuda.device_count()}; start as many processes as there are GPUs')
 
 
+def leave_processes() -> None:
+    """End a distributed run: gloo aborts a process whose peer is gone before it."""
+    if torch.distributed.is_initialized():
+        torch.distributed.barrier()
+        torch.distributed.destroy_process_group()
+
+
 def _join_over_gloo(launcher: str) -> None:
     os.environ.setdefault('MASTER_PORT', '29500')
     if launcher == 'slurm' and 'MASTER_ADDR' not in os.environ:
