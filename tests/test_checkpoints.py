@@ -7,6 +7,7 @@ import json
 import os
 import pickle
 import re
+import socket
 import struct
 import subprocess
 import sys
@@ -141,9 +142,10 @@ def test_converted_classifier_has_reference_logits(original_b1, reference, formu
     source, target = save_original(original_b1, tmp_path / 'b1.pth'), tmp_path / 'out' / 'b1.pth'
     target.parent.mkdir()
     assert convert_tool([str(source), str(target)]) == 0
-    out = capsys.readouterr().out
-    assert 'CycleMLP b1, classifier of 1000 classes, 15,155,400 parameters' in out
-    assert str(target) in out and "prefix='backbone.'" in out
+    out = capsys.readouterr().out.splitlines()
+    assert out[:2] == ['recognised CycleMLP b1, classifier of 1000 classes, 15,155,400 parameters', f'wrote {target}']
+    assert f"init_cfg=dict(type='Pretrained', checkpoint='{target}', prefix='backbone.')" in out[2]
+    assert f"load_from='{target}'" in out[3]
     assert os.listdir(target.parent) == ['b1.pth']
 
     checkpoint = read_checkpoint(target)
@@ -324,7 +326,9 @@ def bad_sources(folder):
     return cases
 
 
-def test_bad_sources(tmp_path, convert_tool, capsys):
+def test_bad_sources(tmp_path, convert_tool, capsys, monkeypatch):
+    monkeypatch.setenv('no_proxy', '127.0.0.1')
+    timeout = socket.getdefaulttimeout()
     sources, target = tmp_path / 'sources', tmp_path / 'target'
     sources.mkdir()
     target.mkdir()
@@ -336,6 +340,7 @@ def test_bad_sources(tmp_path, convert_tool, capsys):
         assert re.search(message, captured.err), (name, captured.err)
         assert os.listdir(target) == [], name
         assert not (sources / 'RAN').exists(), name
+    assert socket.getdefaulttimeout() == timeout
 
 
 def test_getattr_pickle_is_a_danger(tmp_path):
@@ -398,7 +403,7 @@ class ToyData(torch.utils.data.Dataset):
         return 4
 
     def __getitem__(self, index):
-        return torch.ones(2)
+        return dict(inputs=torch.ones(2))
 
 
 class NumpyScores(Hook):
@@ -431,7 +436,8 @@ def runner_checkpoint(tmp_path_factory):
 def test_reads_runner_checkpoint(runner_checkpoint):
     checkpoint = read_checkpoint(runner_checkpoint)
     assert set(checkpoint) >= {'meta', 'state_dict', 'message_hub', 'optimizer', 'param_schedulers'}
-    assert checkpoint['meta']['dataset_meta']['classes'] == ('a', 'b')
+    meta = checkpoint['meta']['dataset_meta']
+    assert meta['classes'] == ('a', 'b') and type(meta['label_map']) is dict and meta['label_map'] == {1: 0}
     hub = checkpoint['message_hub']
     assert hub['runtime_info']['best_score'] == np.float32(0.5)
     assert hub['log_scalars']['train/loss'].data[0].shape == (2, )
@@ -463,6 +469,7 @@ def test_check_fits():
     state_dict = model.state_dict()
     check_fits(model, dict(state_dict=state_dict), 'b1.pth')
     check_fits(model, state_dict, 'b1.pth')
+    check_fits(nn.DataParallel(model), dict(state_dict=state_dict), 'b1.pth')
     assert arch_of(state_dict) == 'b1'
 
     other = dict(state_dict)

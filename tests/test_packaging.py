@@ -15,8 +15,8 @@ def tree(tmp_path_factory):
     if not (REPO / '.git').exists():
         pytest.skip('not a git checkout')
     tree = tmp_path_factory.mktemp('tree')
-    names = subprocess.run(['git', 'ls-files', '-z', '--cached', '--others', '--exclude-standard'], cwd=REPO, check=True,
-                           capture_output=True, text=True).stdout.split('\0')
+    command = ['git', 'ls-files', '-z', '--cached', '--others', '--exclude-standard']
+    names = subprocess.run(command, cwd=REPO, check=True, capture_output=True, text=True).stdout.split('\0')
     for name in filter(None, names):
         if (REPO / name).is_file():
             (tree / name).parent.mkdir(parents=True, exist_ok=True)

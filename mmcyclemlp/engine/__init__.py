@@ -1,0 +1,11 @@
+"""What training and testing need beside the OpenMMLab libraries; importing it registers hooks, metric and wrapper."""
+from .amp import CpuAmpOptimWrapper
+from .config import load_config
+from .cross_entropy import MeanCrossEntropy
+from .curves import CurvesHook
+from .report import input_errors
+from .runner import ConsoleRunner
+from .schedule import ResumeScheduleHook
+
+__all__ = ['ConsoleRunner', 'CpuAmpOptimWrapper', 'CurvesHook', 'MeanCrossEntropy', 'ResumeScheduleHook',
+           'input_errors', 'load_config']

@@ -1,0 +1,104 @@
+"""Starting the processes of a run, with or without GPUs."""
+import os
+import subprocess
+from typing import Dict
+
+import torch
+import torch.distributed
+from mmengine import Config
+from mmengine.device import get_device
+from mmengine.logging import print_log
+
+from mmcyclemlp.errors import InputError
+
+# Launcher -> its environment variables for what torch calls RANK, WORLD_SIZE and LOCAL_RANK.
+LAUNCHERS: Dict[str, Dict[str, str]] = {
+    'pytorch': dict(RANK='RANK', WORLD_SIZE='WORLD_SIZE', LOCAL_RANK='LOCAL_RANK'),
+    'slurm': dict(RANK='SLURM_PROCID', WORLD_SIZE='SLURM_NTASKS', LOCAL_RANK='SLURM_LOCALID'),
+    'mpi': dict(RANK='OMPI_COMM_WORLD_RANK', WORLD_SIZE='OMPI_COMM_WORLD_SIZE',
+                LOCAL_RANK='OMPI_COMM_WORLD_LOCAL_RANK'),
+}
+HOW = dict(
+    pytorch='start through tools/dist_train.sh or torchrun',
+    slurm='start through tools/slurm_train.sh or srun',
+    mpi='start through mpirun')
+
+
+def init_processes(config: Config, launcher: str) -> None:
+    """Join the processes that a launcher started, and prepare the config for mmengine's Runner.
+
+    On GPUs the Runner does the joining. Without them its choice of a CUDA device fails, so the processes are
+    joined here over gloo and the model is wrapped without device ids.
+
+    Raises:
+        InputError: the launcher's variables are not in the environment, or there are fewer GPUs than processes.
+    """
+    config.launcher = launcher
+    if launcher == 'none':
+        return
+    missing = [name for name in LAUNCHERS[launcher].values() if name not in os.environ]
+    if missing:
+        raise InputError(f'--launcher {launcher} expects to be started by it, but {missing[0]} is not in the '
+                         f'environment; {HOW[launcher]}, or leave --launcher out for one process')
+    for name, source in LAUNCHERS[launcher].items():
+        os.environ[name] = os.environ[source]  # mmengine reads LOCAL_RANK under every launcher
+    if launcher == 'mpi' and 'MASTER_ADDR' not in os.environ:
+        if os.environ.get('OMPI_COMM_WORLD_LOCAL_SIZE') != os.environ['WORLD_SIZE']:
+            raise InputError('--launcher mpi on several machines expects MASTER_ADDR, the host of the first process, '
+                             'in the environment; add `-x MASTER_ADDR=HOST` to mpirun')
+        os.environ['MASTER_ADDR'] = '127.0.0.1'
+    if get_device() == 'cpu':
+        _join_over_gloo(launcher)
+        _wrap_without_devices(config)
+    elif get_device() == 'cuda' and int(os.environ['LOCAL_RANK']) >= torch.cuda.device_count():
+        raise InputError(f'expected one GPU a process, but process {int(os.environ["LOCAL_RANK"]) + 1} of this machine '
+                         f'found {torch.cuda.device_count()}; start as many processes as there are GPUs')
+
+
+def leave_processes() -> None:
+    """End a distributed run: gloo aborts a process whose peer is gone before it."""
+    if torch.distributed.is_initialized():
+        torch.distributed.barrier()
+        torch.distributed.destroy_process_group()
+
+
+def _join_over_gloo(launcher: str) -> None:
+    os.environ.setdefault('MASTER_PORT', '29500')
+    if launcher == 'slurm' and 'MASTER_ADDR' not in os.environ:
+        os.environ['MASTER_ADDR'] = _slurm_host()
+    if 'OMP_NUM_THREADS' not in os.environ:
+        # Processes that each take all cores stall one another.
+        here = (os.environ.get('LOCAL_WORLD_SIZE') or os.environ.get('OMPI_COMM_WORLD_LOCAL_SIZE')
+                or os.environ.get('SLURM_NTASKS_PER_NODE') or os.environ['WORLD_SIZE'])
+        threads = max(1, len(os.sched_getaffinity(0)) // int(here))
+        os.environ['OMP_NUM_THREADS'] = str(threads)
+        torch.set_num_threads(threads)
+    os.environ.setdefault('MKL_NUM_THREADS', os.environ['OMP_NUM_THREADS'])  # mmengine warns where it is not set
+    torch.distributed.init_process_group('gloo')
+
+
+def _wrap_without_devices(config: Config) -> None:
+    wrapper = dict(
+        type='mmengine.MMDistributedDataParallel',
+        broadcast_buffers=False,
+        find_unused_parameters=config.get('find_unused_parameters', False))
+    config.model_wrapper_cfg = {**wrapper, **config.get('model_wrapper_cfg', {}), 'device_ids': None}
+    _replace_sync_bn(config.model)
+
+
+def _slurm_host() -> str:
+    """First host of the job."""
+    command = ['scontrol', 'show', 'hostnames', os.environ['SLURM_JOB_NODELIST']]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[0]
+
+
+def _replace_sync_bn(section) -> None:
+    """SyncBN works on GPUs only; each process then normalises over its own part of the batch."""
+    for value in section.values() if isinstance(section, dict) else section:
+        if isinstance(value, dict):
+            if value.get('type') == 'SyncBN':
+                value.type = 'BN'
+                print_log('SyncBN needs GPUs: using BN in each process', 'current')
+            _replace_sync_bn(value)
+        elif isinstance(value, (list, tuple)):
+            _replace_sync_bn(value)

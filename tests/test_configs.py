@@ -1,0 +1,84 @@
+"""Every config builds its model, runs it, and is written the same way."""
+import re
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
+
+from mmcyclemlp.engine import load_config
+from mmcyclemlp.engine.arguments import section_arguments
+
+from .conftest import REPO
+
+LEAVES = sorted(path for path in (REPO / 'configs').rglob('*.py') if '_base_' not in path.parts)
+NAMES = [str(path.relative_to(REPO / 'configs')) for path in LEAVES]
+each_leaf = pytest.mark.parametrize('path', LEAVES, ids=NAMES)
+
+
+def depth(path):
+    """Steps of inheritance from a config of ours to its farthest root."""
+    bases = [path.parent / base for base in Config._get_base_files(str(path)) if '::' not in base]
+    return 1 + max(map(depth, bases)) if bases else 0
+
+
+def test_the_leaves_are_found():
+    assert {'cyclemlp/cifar10_b1.py', 'cyclemlp/digits_b1.py'} <= set(NAMES)
+
+
+@each_leaf
+def test_a_leaf_says_only_what_differs(path):
+    assert len(path.read_text().splitlines()) <= 30
+    assert 1 <= depth(path) <= 3
+
+
+@each_leaf
+def test_a_config_builds_its_model_and_runs_it(path):
+    config = load_config(path)
+    init_default_scope(config.default_scope)
+    if 'data_preprocessor' in config:
+        config.model.setdefault('data_preprocessor', config.data_preprocessor)
+    model = MODELS.build(config.model).eval()
+    with torch.no_grad():
+        out = model(torch.randn(2, 3, 64, 64), mode='tensor')
+    tensors = [out] if isinstance(out, torch.Tensor) else list(flat(out))
+    assert tensors and all(t.isfinite().all() for t in tensors)
+    if config.default_scope == 'mmpretrain':
+        assert out.shape == (2, config.model.head.num_classes)
+
+
+def flat(out):
+    for part in out:
+        if isinstance(part, torch.Tensor):
+            yield part
+        else:
+            yield from flat(part)
+
+
+@each_leaf
+def test_nothing_in_a_config_goes_unread(path):
+    config = load_config(path)
+    known, _ = section_arguments((), config, config.default_scope)
+    assert set(config) <= known
+
+
+@each_leaf
+def test_every_run_draws_its_curves_and_resumes_its_schedule(path):
+    hooks = {hook['type'] for hook in load_config(path).custom_hooks}
+    assert {'CurvesHook', 'ResumeScheduleHook'} <= hooks
+
+
+@each_leaf
+def test_the_name_says_dataset_and_arch(path):
+    config = load_config(path)
+    if path.parent.name == 'cyclemlp':
+        assert re.fullmatch(r'.*_' + config.model.backbone.arch, path.stem)
+
+
+def test_cifar10_follows_the_seeds_recipe():
+    config = load_config(REPO / 'configs' / 'cyclemlp' / 'cifar10_b1.py')
+    assert config.optim_wrapper.optimizer == dict(type='AdamW', lr=1e-3, weight_decay=0.05)
+    assert config.param_scheduler == [dict(type='CosineAnnealingLR', by_epoch=True)]  # T_max follows max_epochs
+    assert (config.train_cfg.max_epochs, config.train_dataloader.batch_size) == (100, 256)
+    assert [step.type for step in config.train_dataloader.dataset.pipeline] == ['PackInputs']
+    assert config.train_dataloader.sampler.shuffle
