@@ -20,7 +20,7 @@ env: $(VENV)/.env
 ops: $(VENV)/.ops
 
 demo: $(VENV)/.env
-	@echo '== Training CycleMLP-B1 on 1,437 handwritten digits: about 2 minutes on 2 cores'
+	@echo '== Training CycleMLP-B1 on 1,438 handwritten digits: about 2 minutes on 2 cores'
 	$(PY) tools/train.py configs/cyclemlp/digits_b1.py --work-dir $(DEMO)
 	$(PY) tools/test.py configs/cyclemlp/digits_b1.py $$(cat $(DEMO)/last_checkpoint) --work-dir $(DEMO)/test
 	@echo '== Curves: $(DEMO)/curves.png; checkpoint:' $$(cat $(DEMO)/last_checkpoint)
