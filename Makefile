@@ -20,7 +20,7 @@ env: $(VENV)/.env
 ops: $(VENV)/.ops
 
 demo: $(VENV)/.env
-	@echo '== Training CycleMLP-B1 on 1,437 handwritten digits: about 2 minutes on 2 cores'
+	@echo '== Training CycleMLP-B1 on 1,438 handwritten digits: about 2 minutes on 2 cores'
 	$(PY) tools/train.py configs/cyclemlp/digits_b1.py --work-dir $(DEMO)
 	$(PY) tools/test.py configs/cyclemlp/digits_b1.py $$(cat $(DEMO)/last_checkpoint) --work-dir $(DEMO)/test
 	@echo '== Curves: $(DEMO)/curves.png; checkpoint:' $$(cat $(DEMO)/last_checkpoint)
@@ -44,7 +44,7 @@ $(PY):
 
 $(VENV)/.env: $(PY) setup.py $(addprefix requirements/,torch.txt runtime.txt mminstall.txt optional.txt)
 	@echo '== Installing torch, the OpenMMLab packages and mmcyclemlp into $(VENV): about 5 GB, 2 to 3 minutes'
-	$(PIP) -r requirements/torch.txt
+	$(PIP) 'setuptools>=70.1,<82' -r requirements/torch.txt
 	@# mmcv's build is told apart by neither torch nor operators in pip's cache, so it gets none.
 	$(PIP) --no-cache-dir -r requirements/torch.txt -r requirements/mminstall.txt $(MMCV)
 	$(PIP) -r requirements/torch.txt -r requirements/mminstall.txt -r requirements/runtime.txt -r requirements/optional.txt
@@ -55,7 +55,7 @@ $(VENV)/.env: $(PY) setup.py $(addprefix requirements/,torch.txt runtime.txt mmi
 	@touch $@
 
 $(VENV)/.ops: $(VENV)/.env tools/install/build_mmcv_ops.sh
-	$(PIP) --quiet ninja packaging wheel
+	$(PIP) --quiet ninja packaging
 	@tools/install/build_mmcv_ops.sh $(PY) $(MMCV)
 	@touch $@
 

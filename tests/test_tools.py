@@ -29,6 +29,7 @@ model = dict(
 train_dataloader = dict(batch_size=16, dataset=dict(indices=64))
 val_dataloader = dict(dataset=dict(indices=33))
 test_dataloader = dict(dataset=dict(indices=33))
+param_scheduler = [dict(type='CosineAnnealingLR', by_epoch=True)]
 train_cfg = dict(max_epochs=2)
 """
 
