@@ -32,6 +32,17 @@ def test_matches_oracle(form, k, shape):
     torch.testing.assert_close(form(x, weights, k).double(), cycle_mix_oracle(x, weights, k), atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize('form', FORMS, ids=lambda f: f.__name__)
+@pytest.mark.parametrize('shape', SHAPES, ids=str)
+def test_evaluation_is_the_same(form, shape):
+    # Without gradients, and in float32 on a CPU, other kernels compute the products.
+    x, weights = torch.randn(shape), make(shape[3])
+    with torch.no_grad():
+        evaluated = form(x, weights, 3)
+    torch.testing.assert_close(evaluated, form(x, weights, 3), atol=1e-5, rtol=1e-5)
+    assert evaluated.shape == x.shape
+
+
 @pytest.mark.parametrize('k', [3, 7])
 @pytest.mark.parametrize('shape', SHAPES, ids=str)
 def test_gradients_agree(k, shape):
@@ -95,7 +106,7 @@ def test_the_form_follows_the_size(monkeypatch):
     for form in FORMS:
         monkeypatch.setattr(module, form.__name__, lambda *args, name=form.__name__: calls.append(name))
     weights = make(32)
-    large, small = torch.zeros(1, 16, 16, 32), torch.zeros(1, 4, 4, 32)
+    large, small = torch.zeros(1, 20, 20, 32), torch.zeros(1, 10, 10, 32)
     cycle_mix(large, weights, 3)
     cycle_mix(small, weights, 3)
     cycle_mix(large, weights, 3, backend='shift_gemm')

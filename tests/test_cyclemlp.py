@@ -10,7 +10,7 @@ from mmengine.registry import MODELS
 from torch import nn
 
 from mmcyclemlp.checkpoints import convert
-from mmcyclemlp.models import ARCHS, CycleBlock, CycleMLP, OverlapPatchEmbed
+from mmcyclemlp.models import ARCHS, CycleBlock, CycleFC, CycleMLP, OverlapPatchEmbed
 from mmcyclemlp.ops import use_backend
 
 SIZES = ['2x3x64x96', '1x3x75x51']
@@ -248,12 +248,12 @@ def test_kernel_size(kernel_size):
     with use_backend('deform_conv'):
         for out, expected in zip(outs, model(x)):
             torch.testing.assert_close(out, expected, atol=1e-5, rtol=1e-5)
-    assert {m.kernel_size for m in model.modules() if hasattr(m, 'backend')} == {(1, kernel_size), (kernel_size, 1)}
+    assert {m.kernel_size for m in model.modules() if isinstance(m, CycleFC)} == {(1, kernel_size), (kernel_size, 1)}
 
 
 def test_backend_reaches_every_layer():
     layers = [m for m in tiny(backend='deform_conv').modules() if hasattr(m, 'backend')]
-    assert len(layers) == 8 and {m.backend for m in layers} == {'deform_conv'}
+    assert len(layers) == 12 and {m.backend for m in layers} == {'deform_conv'}
 
 
 def test_found_by_every_library_without_a_scope():

@@ -7,7 +7,7 @@ from mmcv.cnn.bricks import DropPath
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from mmcyclemlp.ops import MixerWeights, cycle_fc, cycle_mix
+from mmcyclemlp.ops import MixerWeights, cycle_fc, cycle_mix, linear
 from mmcyclemlp.ops.checks import check_backend, check_kernel_size
 
 # The authors pad the 7x7 stem of stride 4 by 2 (cycle_mlp.py, PatchEmbedOverlapping); smaller strides, ours
@@ -61,7 +61,7 @@ class CycleFC(nn.Module):
 
 
 class Mlp(nn.Module):
-    """Linear - GELU - Linear over the last dimension, C -> hidden -> out."""
+    """Linear - GELU - Linear over the channels of a map, ``[B, H, W, C] -> [B, H, W, out]``."""
 
     def __init__(self, channels: int, hidden_channels: int, out_channels: int):
         super().__init__()
@@ -71,7 +71,7 @@ class Mlp(nn.Module):
             trunc_normal_linear_(layer)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(F.gelu(self.fc1(x)))
+        return linear(F.gelu(linear(x, self.fc1.weight, self.fc1.bias)), self.fc2.weight, self.fc2.bias)
 
 
 class CycleMixer(nn.Module):

@@ -2,6 +2,7 @@
 from .backends import BACKENDS
 from .cycle_fc import cycle_fc, use_backend
 from .cycle_mix import MixerWeights, cycle_mix
+from .linear import linear
 from .offsets import staircase_offsets
 
-__all__ = ['BACKENDS', 'MixerWeights', 'cycle_fc', 'cycle_mix', 'staircase_offsets', 'use_backend']
+__all__ = ['BACKENDS', 'MixerWeights', 'cycle_fc', 'cycle_mix', 'linear', 'staircase_offsets', 'use_backend']

@@ -13,6 +13,7 @@ from torch import Tensor
 from .checks import check_tensors
 from .cycle_fc import cycle_fc, requested
 from .gather import columns_of, gather_shifts, shifted_means
+from .linear import linear, linear_each
 
 
 class MixerWeights(NamedTuple):
@@ -57,10 +58,13 @@ def cycle_mix(x: Tensor, weights: MixerWeights, kernel_size: int, backend: str =
 
 
 def _one_product_pays(x: Tensor, k: int) -> bool:
-    """Whether the map is larger than the matrix made for it, which is where the forms took equally long."""
+    """Whether the map is much larger than the matrix made for it.
+
+    Measured on two CPU cores (docs/results/speed.md): the forms are equal at about three positions a column.
+    """
     if torch.jit.is_tracing() or torch.compiler.is_compiling():
         return False  # one graph for every size, and a compiler joins the passes over the maps by itself
-    return x.shape[1] * x.shape[2] > columns_of(x.shape[3], k)
+    return x.shape[1] * x.shape[2] > 4 * columns_of(x.shape[3], k)
 
 
 def _branch_weights(mean: Tensor, weights: MixerWeights) -> Tuple[Tensor, Tensor, Tensor]:
@@ -74,10 +78,10 @@ def branches(x: Tensor, weights: MixerWeights, kernel_size: int, backend: str = 
     """The mixer by its definition; see :func:`cycle_mix`."""
     w = cycle_fc(x, weights.shift_w, weights.shift_w_bias, (1, kernel_size), backend)
     h = cycle_fc(x, weights.shift_h, weights.shift_h_bias, (kernel_size, 1), backend)
-    c = F.linear(x, weights.channel)
+    c = linear(x, weights.channel)
     a_w, a_h, a_c = _branch_weights((w + h + c).mean(dim=(1, 2)), weights)  # [B, C] each
     mixed = w * a_w[:, None, None] + h * a_h[:, None, None] + c * a_c[:, None, None]
-    return F.linear(mixed, weights.proj, weights.proj_bias)
+    return linear(mixed, weights.proj, weights.proj_bias)
 
 
 def one_product(x: Tensor, weights: MixerWeights, kernel_size: int) -> Tensor:
@@ -101,5 +105,4 @@ def one_product(x: Tensor, weights: MixerWeights, kernel_size: int) -> Tensor:
     matrix = torch.matmul(weights.proj, torch.cat([centre, *moved], dim=2))  # [B, C, K]
     bias = a_w.squeeze(2) * weights.shift_w_bias + a_h.squeeze(2) * weights.shift_h_bias
     bias = F.linear(bias, weights.proj, weights.proj_bias)  # [B, C]
-    columns = gather_shifts(x, k).flatten(1, 2)  # [B, HW, K]
-    return torch.baddbmm(bias.unsqueeze(1), columns, matrix.transpose(1, 2)).view(x.shape)
+    return linear_each(gather_shifts(x, k), matrix, bias)

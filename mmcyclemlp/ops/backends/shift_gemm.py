@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..linear import linear
 from ..offsets import staircase_offsets
 
 
@@ -20,7 +21,7 @@ def unsupported_reason(x: Tensor, weight: Tensor, bias: Optional[Tensor],
 
 def cycle_fc(x: Tensor, weight: Tensor, bias: Optional[Tensor], kernel_size: Tuple[int, int]) -> Tensor:
     """See ``mmcyclemlp.ops.cycle_fc``; x ``[B, H, W, C_in]`` -> ``[B, H, W, C_out]``."""
-    return F.linear(shift(x, kernel_size), weight, bias)
+    return linear(shift(x, kernel_size), weight, bias)
 
 
 def shift(x: Tensor, kernel_size: Tuple[int, int]) -> Tensor:

@@ -1,0 +1,49 @@
+"""A matrix product over the channels of a map, by the faster of PyTorch's libraries."""
+from typing import Optional
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+ONEDNN = torch.backends.mkldnn.is_available()
+
+
+def linear(x: Tensor, weight: Tensor, bias: Optional[Tensor] = None) -> Tensor:
+    """``F.linear`` of a map: x ``[B, H, W, C_in]``, weight ``[C_out, C_in]`` -> ``[B, H, W, C_out]``.
+
+    On a CPU in float32 it is computed as a 1x1 convolution. That is the same product, but PyTorch gives
+    convolutions to oneDNN and linear layers to MKL, whose AVX-512 kernels are for Intel's processors only: on
+    others it takes twice the time (docs/results/speed.md). An exported graph keeps the linear layer.
+    """
+    if torch.jit.is_scripting() or torch.jit.is_tracing():
+        return F.linear(x, weight, bias)
+    else:
+        return _convolution(x, weight, bias) if _as_convolution(x) else F.linear(x, weight, bias)
+
+
+def linear_each(x: Tensor, weights: Tensor, biases: Tensor) -> Tensor:
+    """:func:`linear` with a matrix for each sample.
+
+    Args:
+        x (Tensor): ``[B, H, W, C_in]``.
+        weights (Tensor): ``[B, C_out, C_in]``.
+        biases (Tensor): ``[B, C_out]``.
+
+    Returns:
+        Tensor: ``[B, H, W, C_out]``.
+    """
+    if _as_convolution(x) and not torch.is_grad_enabled():
+        # One after the other; with gradients, the pieces of the backward pass would cost more than is gained.
+        return torch.cat([_convolution(*sample) for sample in zip(x.split(1), weights, biases)])
+    y = torch.baddbmm(biases.unsqueeze(1), x.flatten(1, 2), weights.transpose(1, 2))  # [B, HW, C_out]
+    return y.unflatten(1, x.shape[1:3])
+
+
+def _as_convolution(x: Tensor) -> bool:
+    return (x.device.type == 'cpu' and x.dtype == torch.float32 and not torch.is_autocast_enabled('cpu')
+            and ONEDNN and not torch.compiler.is_exporting() and x.numel() > 0)
+
+
+def _convolution(x: Tensor, weight: Tensor, bias: Optional[Tensor]) -> Tensor:
+    # A permuted channels-last map is a channels_last tensor to the convolution, so nothing is copied.
+    return F.conv2d(x.permute(0, 3, 1, 2), weight[:, :, None, None], bias).permute(0, 2, 3, 1)

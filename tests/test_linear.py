@@ -1,0 +1,50 @@
+"""The product over channels against float64, whichever library computes it."""
+import pytest
+import torch
+
+from mmcyclemlp.ops.linear import linear, linear_each
+
+SHAPES = [(2, 5, 7, 8, 6), (1, 1, 1, 7, 3), (33, 1, 4, 10, 4), (3, 2, 1, 12, 1), (0, 4, 5, 6, 3), (2, 9, 11, 1, 5)]
+
+
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float64, torch.bfloat16], ids=str)
+@pytest.mark.parametrize('shape', SHAPES, ids=str)
+def test_matches_float64(shape, dtype):
+    batch, height, width, c_in, c_out = shape
+    x, weight, bias = torch.randn(batch, height, width, c_in), torch.randn(c_out, c_in), torch.randn(c_out)
+    x, weight, bias = (t.to(dtype).requires_grad_() for t in (x, weight, bias))
+    inputs = [x, weight, bias]
+    double = [t.detach().double().requires_grad_() for t in inputs]
+    out, expected = linear(*inputs), double[0] @ double[1].T + double[2]
+    tolerance = dict(atol=10 * torch.finfo(dtype).eps, rtol=10 * torch.finfo(dtype).eps)
+    torch.testing.assert_close(out.double(), expected, **tolerance)
+    assert out.dtype == dtype and linear(x, weight).shape == out.shape
+    if dtype != torch.bfloat16:
+        grad = torch.randn(out.shape).to(dtype)
+        got = torch.autograd.grad(out, inputs, grad)
+        for g, e in zip(got, torch.autograd.grad(expected, double, grad.double())):
+            torch.testing.assert_close(g.double(), e, atol=5e-5, rtol=5e-5)
+
+
+@pytest.mark.parametrize('shape', SHAPES, ids=str)
+def test_a_matrix_a_sample(shape):
+    batch, height, width, c_in, c_out = shape
+    x = torch.randn(batch, height, width, c_in)
+    weights, biases = torch.randn(batch, c_out, c_in), torch.randn(batch, c_out)
+    expected = torch.einsum('bhwc,boc->bhwo', x.double(), weights.double()) + biases.double()[:, None, None]
+    for training in (True, False):
+        with torch.set_grad_enabled(training):
+            out = linear_each(x, weights, biases)
+        torch.testing.assert_close(out.double(), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_export_keeps_the_linear_layer():
+    x, weight = torch.randn(2, 4, 5, 8), torch.randn(6, 8)
+
+    class Product(torch.nn.Module):
+
+        def forward(self, x):
+            return linear(x, weight)
+
+    graphs = [str(torch.jit.trace(Product(), x).inlined_graph), str(torch.export.export(Product(), (x, )).graph)]
+    assert all('linear' in graph and 'conv' not in graph for graph in graphs)
