@@ -11,7 +11,7 @@ ONEDNN = torch.backends.mkldnn.is_available()
 def linear(x: Tensor, weight: Tensor, bias: Optional[Tensor] = None) -> Tensor:
     """``F.linear`` of a map: x ``[B, H, W, C_in]``, weight ``[C_out, C_in]`` -> ``[B, H, W, C_out]``.
 
-    On a CPU in float32 it is computed as a 1x1 convolution. That is the same product, but PyTorch gives
+    On a CPU in float32 a map is computed as a 1x1 convolution. That is the same product, but PyTorch gives
     convolutions to oneDNN and linear layers to MKL, whose AVX-512 kernels are for Intel's processors only: on
     others it takes twice the time (docs/results/speed.md). An exported graph keeps the linear layer.
     """
@@ -41,7 +41,7 @@ def linear_each(x: Tensor, weights: Tensor, biases: Tensor) -> Tensor:
 
 def _as_convolution(x: Tensor) -> bool:
     return (x.device.type == 'cpu' and x.dtype == torch.float32 and not torch.is_autocast_enabled('cpu')
-            and ONEDNN and not torch.compiler.is_exporting() and x.numel() > 0)
+            and ONEDNN and not torch.compiler.is_exporting() and x.dim() == 4 and x.numel() > 0)
 
 
 def _convolution(x: Tensor, weight: Tensor, bias: Optional[Tensor]) -> Tensor:

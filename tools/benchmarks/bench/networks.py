@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from mmcyclemlp.errors import MissingDependencyError
 from mmcyclemlp.models import CycleFC, CycleMixer, CycleMLP
-from mmcyclemlp.ops import BACKENDS
+from mmcyclemlp.models.layers import Mlp
+from mmcyclemlp.ops import BACKENDS, linear
 
 from .operators import TorchvisionOperator, definition, torchvision_dtypes
 
@@ -43,23 +44,38 @@ class LayerOf(nn.Module):
         return self.function(x, self.weight, self.bias)
 
 
+class MlpOf(nn.Module):
+    """The parameters of an Mlp under another product; ``[..., C] -> [..., out]``."""
+
+    def __init__(self, mlp: Mlp, product: Callable[..., Tensor]):
+        super().__init__()
+        self.fc1, self.fc2, self.product = mlp.fc1, mlp.fc2, product
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.gelu(self.product(x, self.fc1.weight, self.fc1.bias))
+        return self.product(x, self.fc2.weight, self.fc2.bias)
+
+
 class MixerOf(nn.Module):
     """The parameters of a CycleMixer, combined as the original does, over shifted layers of another kind.
 
-    ``[B, H, W, C] -> [B, H, W, C]``; ``make`` turns a CycleFC into a function of ``(x, weight, bias)``.
+    ``[B, H, W, C] -> [B, H, W, C]``; ``make`` turns a CycleFC into a function of ``(x, weight, bias)``, and
+    ``product`` computes the linear layers.
     """
 
-    def __init__(self, mixer: CycleMixer, make: Callable[[CycleFC], Callable[..., Tensor]]):
+    def __init__(self, mixer: CycleMixer, make: Callable[[CycleFC], Callable[..., Tensor]],
+                 product: Callable[..., Tensor]):
         super().__init__()
+        self.product = product
         self.shift_w = LayerOf(mixer.shift_w, make(mixer.shift_w))
         self.shift_h = LayerOf(mixer.shift_h, make(mixer.shift_h))
         self.channel, self.reweight, self.proj = mixer.channel, mixer.reweight, mixer.proj
 
     def forward(self, x: Tensor) -> Tensor:
-        w, h, c = self.shift_w(x), self.shift_h(x), self.channel(x)
+        w, h, c = self.shift_w(x), self.shift_h(x), self.product(x, self.channel.weight)
         mean = (w + h + c).permute(0, 3, 1, 2).flatten(2).mean(2)  # [B, C]
         a = self.reweight(mean).reshape(*mean.shape, 3).permute(2, 0, 1).softmax(dim=0)[:, :, None, None]
-        return self.proj(w * a[0] + h * a[1] + c * a[2])
+        return self.product(w * a[0] + h * a[1] + c * a[2], self.proj.weight, self.proj.bias)
 
 
 def randomise(model: nn.Module) -> nn.Module:
@@ -78,13 +94,16 @@ def randomise(model: nn.Module) -> nn.Module:
     return model
 
 
-def with_layers(model: nn.Module, make: Callable[[CycleFC], Callable[..., Tensor]]) -> nn.Module:
-    """A copy of a model in which every mixer is a :class:`MixerOf`."""
+def with_layers(model: nn.Module, make: Callable[[CycleFC], Callable[..., Tensor]],
+                product: Callable[..., Tensor] = F.linear) -> nn.Module:
+    """A copy of a model in which every mixer is a :class:`MixerOf` and every MLP a :class:`MlpOf`."""
     model = deepcopy(model)
     for parent in list(model.modules()):
         for name, child in parent.named_children():
             if isinstance(child, CycleMixer):
-                setattr(parent, name, MixerOf(child, make))
+                setattr(parent, name, MixerOf(child, make, product))
+            elif isinstance(child, Mlp):
+                setattr(parent, name, MlpOf(child, product))
     return model
 
 
@@ -106,7 +125,8 @@ def variants(model: nn.Module, name: str, dtype: torch.dtype, device: torch.devi
     """Rival -> maker of a copy of ``model`` whose mixers are computed its way, with the same weights.
 
     ``NAME`` is ours as it comes; ``NAME-BACKEND`` forces a backend; ``NAME-original`` calls torchvision's
-    deformable convolution as the authors' code does; ``NAME-linear`` has plain linear layers instead, the limit.
+    deformable convolution as the authors' code does; ``NAME-linear`` has plain linear layers instead, by the library that
+    ours take, the limit.
     """
 
     def original(inside: torch.dtype) -> nn.Module:
@@ -117,7 +137,7 @@ def variants(model: nn.Module, name: str, dtype: torch.dtype, device: torch.devi
     makers.update({f'{name}-{backend}': partial(with_backend, model, backend) for backend in BACKENDS})
     makers.update({f'{name}-original{suffix}': partial(original, inside)
                    for suffix, inside in torchvision_dtypes(dtype, device).items()})
-    makers[f'{name}-linear'] = partial(with_layers, model, lambda layer: F.linear)
+    makers[f'{name}-linear'] = partial(with_layers, model, lambda layer: linear, linear)
     return makers
 
 

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mmcyclemlp.models import ARCHS
-from mmcyclemlp.ops import BACKENDS, cycle_fc, staircase_offsets
+from mmcyclemlp.ops import BACKENDS, cycle_fc, linear, staircase_offsets
 
 from .agreement import Expected, check, expect
 from .groups import Rival
@@ -17,6 +17,7 @@ from .timing import Captured
 Kernel = Tuple[int, int]
 Operator = Callable[[Tensor, Tensor, Optional[Tensor]], Tensor]
 KERNELS: Tuple[Kernel, ...] = ((1, 3), (3, 1))
+LIMITS = ('linear', 'linear-ours')
 DTYPES = {'fp32': torch.float32, 'bf16': torch.bfloat16, 'fp16': torch.float16}
 
 
@@ -82,12 +83,17 @@ def torchvision_dtypes(dtype: torch.dtype, device: torch.device) -> Dict[str, to
 
 def operators(shape: Tuple[int, ...], kernel_size: Kernel, dtype: torch.dtype,
               device: torch.device) -> Dict[str, Operator]:
-    """All ways by name; ``linear`` is the same product without a shift, the limit for what reads its input first."""
+    """All ways by name.
+
+    ``linear`` is the same product without a shift, the limit for what reads its input first; ``linear-ours`` is the
+    same by the library that our backends take.
+    """
     ways: Dict[str, Operator] = {name: partial(cycle_fc, kernel_size=kernel_size, backend=name)
                                  for name in ('auto', *BACKENDS)}
     for suffix, inside in torchvision_dtypes(dtype, device).items():
         ways[f'torchvision{suffix}'] = TorchvisionOperator(shape[3], kernel_size, inside, device)
     ways['linear'] = F.linear
+    ways['linear-ours'] = linear
     return ways
 
 
@@ -136,7 +142,7 @@ def operator_rivals(shape: Tuple[int, int, int, int], kernel_size: Kernel, dtype
         rivals.append(Rival(
             name,
             call=Captured(call) if mode == 'graph' else call,
-            check=lambda call=call, name=name: check(call(), references['linear' if name == 'linear' else 'cycle_fc']),
+            check=lambda call=call, name=name: check(call(), references['linear' if name in LIMITS else 'cycle_fc']),
             saved=(lambda way=way: saved_bytes(lambda: way(*leaves), leaves[1:])) if backward else None,
             may_fail=mode == 'graph'))
     return rivals
