@@ -32,7 +32,8 @@ def load_config(path: Union[str, os.PathLike], options: Optional[Dict[str, Any]]
         options (dict, optional): dotted key, with indices for lists, to value.
 
     Raises:
-        InputError: no such config; it cannot be read; a library it needs is missing; an option has an unknown key or cannot be applied.
+        InputError: no such config; it cannot be read; a library it needs is missing; an option has an
+            unknown key or cannot be applied.
     """
     path = Path(path).expanduser()
     _check_path(path)

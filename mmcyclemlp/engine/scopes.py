@@ -16,7 +16,7 @@ def check_scopes(config: Config) -> None:
     """
     for scope in sorted(_scopes(config) & set(WINDOWS)):
         try:
-            import_module(scope)
+            import_module(f'{scope}.models')  # `import mmdet` alone needs no operators
         except ModuleNotFoundError as error:
             if error.name == 'mmcv._ext':
                 raise MissingDependencyError(
