@@ -30,7 +30,7 @@ test: $(VENV)/.ops $(VENV)/.tests
 	OMP_NUM_THREADS=1 $(PY) -m pytest
 
 lint: $(VENV)/.tests
-	$(VENV)/bin/pre-commit run --all-files
+	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" pre-commit run --all-files
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info mmcyclemlp/.mim .pytest_cache .ruff_cache

@@ -186,3 +186,24 @@ def test_configs_of_mmseg_can_be_inherited(tmp_path):
     pytest.importorskip('mmseg')
     (tmp_path / 'seg.py').write_text("_base_ = 'mmseg::_base_/models/fpn_r50.py'\n")
     assert load_config(tmp_path / 'seg.py').model.decode_head.type == 'FPNHead'
+
+
+DETECTION = """
+_base_ = 'mmdet::_base_/models/retinanet_r50_fpn.py'
+default_scope = 'mmdet'
+"""
+
+
+@pytest.mark.parametrize('missing, message', [
+    ('mmcv._ext', 'needs mmdet, which needs mmcv with compiled operators, .*; compile them with `make ops`'),
+    ('mmdet', "needs mmdet, which is not installed; run `pip install 'onedl-mmdetection>="),
+])
+def test_a_library_that_cannot_be_imported(tmp_path, monkeypatch, missing, message):
+
+    def absent(name):
+        raise ModuleNotFoundError(f'No module named {missing!r}', name=missing)
+
+    monkeypatch.setattr('mmcyclemlp.engine.scopes.import_module', absent)
+    (tmp_path / 'detection.py').write_text(DETECTION)
+    with pytest.raises(InputError, match=message):
+        load_config(tmp_path / 'detection.py')

@@ -14,6 +14,7 @@ from mmengine.registry import DefaultScope
 from mmcyclemlp.errors import InputError
 
 from .arguments import classes_of, registered_names, section_arguments
+from .scopes import check_scopes
 
 SUFFIXES = ('.py', '.json', '.yaml', '.yml')
 # mmengine looks for mmseg's configs under the name of the upstream distribution, which is not installed.
@@ -31,11 +32,13 @@ def load_config(path: Union[str, os.PathLike], options: Optional[Dict[str, Any]]
         options (dict, optional): dotted key, with indices for lists, to value.
 
     Raises:
-        InputError: no such config; it cannot be read; an option has an unknown key or cannot be applied.
+        InputError: no such config; it cannot be read; a library it needs is missing; an option has an
+            unknown key or cannot be applied.
     """
     path = Path(path).expanduser()
     _check_path(path)
     config = _read(path)
+    check_scopes(config)
     if options:
         apply_options(config, options)
     for name, section in config.items():
