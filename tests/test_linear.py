@@ -2,7 +2,7 @@
 import pytest
 import torch
 
-from mmcyclemlp.ops.linear import linear, linear_each
+from mmcyclemlp.ops.linear import linear, linear_each, linear_gelu
 
 SHAPES = [(2, 5, 7, 8, 6), (1, 1, 1, 7, 3), (33, 1, 4, 10, 4), (3, 2, 1, 12, 1), (0, 4, 5, 6, 3), (2, 9, 11, 1, 5)]
 
@@ -36,6 +36,19 @@ def test_a_matrix_a_sample(shape):
         with torch.set_grad_enabled(training):
             out = linear_each(x, weights, biases)
         torch.testing.assert_close(out.double(), expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize('training', [True, False])
+@pytest.mark.parametrize('shape', [*SHAPES, (4, 30, 17, 64, 256)], ids=str)
+def test_gelu(shape, training):
+    batch, height, width, c_in, c_out = shape
+    x, weight = 3 * torch.randn(batch, height, width, c_in), torch.randn(c_out, c_in)
+    bias = torch.randn(c_out)
+    with torch.set_grad_enabled(training):
+        out = linear_gelu(x, weight, bias)
+    expected = torch.nn.functional.gelu(x.double() @ weight.double().T + bias.double())
+    # Absolutely, since the sum before GELU is of size 3 sqrt(C) and GELU keeps its rounding.
+    torch.testing.assert_close(out.double(), expected, atol=3e-5, rtol=1e-5)
 
 
 def test_export_keeps_the_linear_layer():

@@ -2,12 +2,11 @@
 from typing import Tuple
 
 import torch
-import torch.nn.functional as F
 from mmcv.cnn.bricks import DropPath
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from mmcyclemlp.ops import MixerWeights, cycle_fc, cycle_mix, linear
+from mmcyclemlp.ops import MixerWeights, cycle_fc, cycle_mix, linear, linear_gelu
 from mmcyclemlp.ops.checks import check_backend, check_kernel_size
 
 # The authors pad the 7x7 stem of stride 4 by 2 (cycle_mlp.py, PatchEmbedOverlapping); smaller strides, ours
@@ -71,7 +70,7 @@ class Mlp(nn.Module):
             trunc_normal_linear_(layer)
 
     def forward(self, x: Tensor) -> Tensor:
-        return linear(F.gelu(linear(x, self.fc1.weight, self.fc1.bias)), self.fc2.weight, self.fc2.bias)
+        return linear(linear_gelu(x, self.fc1.weight, self.fc1.bias), self.fc2.weight, self.fc2.bias)
 
 
 class CycleMixer(nn.Module):

@@ -2,7 +2,9 @@
 from .backends import BACKENDS
 from .cycle_fc import cycle_fc, use_backend
 from .cycle_mix import MixerWeights, cycle_mix
-from .linear import linear
+from .linear import linear, linear_gelu
 from .offsets import staircase_offsets
 
-__all__ = ['BACKENDS', 'MixerWeights', 'cycle_fc', 'cycle_mix', 'linear', 'staircase_offsets', 'use_backend']
+__all__ = [
+    'BACKENDS', 'MixerWeights', 'cycle_fc', 'cycle_mix', 'linear', 'linear_gelu', 'staircase_offsets', 'use_backend'
+]

@@ -6,6 +6,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 ONEDNN = torch.backends.mkldnn.is_available()
+# What torch.compile puts into its graphs for such a pair; it has no gradient.
+FUSES_GELU = ONEDNN and hasattr(torch.ops.mkldnn, '_linear_pointwise')
 
 
 def linear(x: Tensor, weight: Tensor, bias: Optional[Tensor] = None) -> Tensor:
@@ -19,6 +21,16 @@ def linear(x: Tensor, weight: Tensor, bias: Optional[Tensor] = None) -> Tensor:
         return F.linear(x, weight, bias)
     else:
         return _convolution(x, weight, bias) if _as_convolution(x) else F.linear(x, weight, bias)
+
+
+def linear_gelu(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """``F.gelu(linear(x, weight, bias))``, exact GELU, in one pass over the result where oneDNN can."""
+    if torch.jit.is_scripting() or torch.jit.is_tracing():
+        return F.gelu(F.linear(x, weight, bias))
+    else:
+        if _as_convolution(x) and FUSES_GELU and not (torch.is_grad_enabled() or torch.compiler.is_compiling()):
+            return torch.ops.mkldnn._linear_pointwise(x, weight, bias, 'gelu', [], 'none')
+        return F.gelu(linear(x, weight, bias))
 
 
 def linear_each(x: Tensor, weights: Tensor, biases: Tensor) -> Tensor:

@@ -25,9 +25,10 @@ What is off by more gets no number. "error" is the relative error of all of thes
 `b1` and `auto` are what users get; `b1-NAME` and `NAME` force a backend, `deform_conv` being mmcv's deformable
 convolution; `b1-original` and `torchvision` call torchvision's as the authors' code does (it has no bfloat16 kernel:
 there it computes in float32, as it does under autocast, and with `_fp16` in half precision); `b1-linear` and `linear`
-have a linear layer without any shift, the limit, `b1-linear` and `linear-ours` by the library our backends take. The other networks are timm's, untrained, with 1000 classes. A
-training step is forward, cross entropy, backward and AdamW. "bf16" converts weights and input, "bf16-amp" is
-autocast over float32 weights; "graph" times replays of a CUDA graph.
+have a linear layer without any shift, the limit; `b1-linear` and `linear-ours` compute it by the library that our own
+backends take. The other networks are timm's, untrained, with 1000 classes. A training step is forward, cross entropy,
+backward and AdamW. "bf16" converts weights and input, "bf16-amp" is autocast over float32 weights; "graph" times
+replays of a CUDA graph.
 On a CPU, peak memory is what PyTorch's allocator held at most beyond the start, on CUDA the same from its statistics;
 "saved" counts what the forward pass keeps for the backward pass, parameters left out.
 """

@@ -102,7 +102,7 @@ def with_layers(model: nn.Module, make: Callable[[CycleFC], Callable[..., Tensor
         for name, child in parent.named_children():
             if isinstance(child, CycleMixer):
                 setattr(parent, name, MixerOf(child, make, product))
-            elif isinstance(child, Mlp):
+            elif isinstance(child, Mlp) and product is F.linear:  # ours are by the library of `linear` already
                 setattr(parent, name, MlpOf(child, product))
     return model
 
@@ -125,8 +125,8 @@ def variants(model: nn.Module, name: str, dtype: torch.dtype, device: torch.devi
     """Rival -> maker of a copy of ``model`` whose mixers are computed its way, with the same weights.
 
     ``NAME`` is ours as it comes; ``NAME-BACKEND`` forces a backend; ``NAME-original`` calls torchvision's
-    deformable convolution as the authors' code does; ``NAME-linear`` has plain linear layers instead, by the library that
-    ours take, the limit.
+    deformable convolution as the authors' code does; ``NAME-linear`` has plain linear layers instead, by the
+    library that ours take, the limit.
     """
 
     def original(inside: torch.dtype) -> nn.Module:
