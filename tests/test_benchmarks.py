@@ -284,7 +284,8 @@ def test_a_wrong_result_ends_with_1(tmp_path, monkeypatch, capsys):
 def test_clear_errors(tmp_path, monkeypatch, capsys):
 
     def refused(main, *arguments):
-        assert cli.run(lambda: main([*arguments])) == 2
+        with pytest.raises(SystemExit, match='^2$'):
+            cli.run(lambda: main([*arguments]))
         error = capsys.readouterr().err
         assert error.startswith('error: ') and error.count('\n') == 1
         return error
@@ -321,7 +322,8 @@ def test_share_of_a_training(tmp_path, capsys):
     for path, message in ((log, 'holds 1 training records'), (tmp_path / 'nothing', 'does not exist'),
                           (REPO / 'requirements', 'holds no vis_data/scalars.json'),
                           (REPO / 'LICENSE', 'line 1, is not JSON')):
-        assert cli.run(lambda: training.main([str(path)])) == 2  # noqa: B023 (called at once)
+        with pytest.raises(SystemExit, match='^2$'):
+            cli.run(lambda: training.main([str(path)]))  # noqa: B023 (called at once)
         assert message in capsys.readouterr().err
 
 

@@ -1,7 +1,11 @@
 """Convert the authors' CycleMLP weights to a checkpoint for mmpretrain, mmdet and mmseg."""
 import argparse
 import sys
+from pathlib import Path
 from typing import List, Optional
+
+# A checkout works without installation, from any folder.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from mmcyclemlp.checkpoints import Converted, convert_file
 from mmcyclemlp.errors import InputError

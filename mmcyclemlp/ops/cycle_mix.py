@@ -60,7 +60,8 @@ def cycle_mix(x: Tensor, weights: MixerWeights, kernel_size: int, backend: str =
 def _one_product_pays(x: Tensor, k: int) -> bool:
     """Whether the map is much larger than the matrix made for it.
 
-    Measured on two CPU cores (docs/results/speed.md): the forms are equal at about three positions a column.
+    Near this size both forms cost about the same on a CPU; docs/results/speed.md has B1 with the choice (``b1``) and
+    by its branches alone (``b1-shift_gemm``).
     """
     if torch.jit.is_tracing() or torch.compiler.is_compiling():
         return False  # one graph for every size, and a compiler joins the passes over the maps by itself

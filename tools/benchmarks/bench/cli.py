@@ -7,6 +7,7 @@ from typing import Callable, List, Sequence
 import torch
 from rich.console import Console
 
+from mmcyclemlp.engine import input_errors
 from mmcyclemlp.errors import InputError
 
 from .groups import Settings, is_fault
@@ -94,8 +95,5 @@ class Book:
 
 def run(main: Callable[[], int]) -> int:
     """Run a tool; an error that its user can mend is one sentence and exit code 2."""
-    try:
+    with input_errors():
         return main()
-    except InputError as error:
-        print(f'error: {error}', file=sys.stderr)
-        return 2
