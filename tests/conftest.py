@@ -1,5 +1,6 @@
 """Where tests find reference outputs and real data; both lie beside a checkout and may be absent."""
 import os
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,10 @@ SHARED = REPO.parent / 'shared'
 # by whichever test comes first, so it is set here, before any test module; importing torch imports no Triton.
 if not torch.cuda.is_available():
     os.environ.setdefault('TRITON_INTERPRET', '1')
+
+# On a machine without a compiler, such as one lent for its GPU, what needs no operators is still tested.
+NEEDS_OPERATORS = pytest.mark.skipif(find_spec('mmcv._ext') is None,
+                                     reason="mmcv was installed without its compiled operators; run `make ops`")
 
 
 def _beside(path: Path, what: str) -> Path:

@@ -10,6 +10,7 @@ from torch import nn
 from mmcyclemlp.models import CycleFC
 from mmcyclemlp.ops import BACKENDS, cycle_fc, staircase_offsets, use_backend
 
+from .conftest import NEEDS_OPERATORS
 from .oracles import cycle_fc_oracle
 
 KERNELS = [(1, 1), (1, 3), (3, 1), (1, 5), (5, 1), (1, 7), (7, 1), (1, 9), (9, 1)]
@@ -24,7 +25,7 @@ def make(shape, dtype=torch.float32):
 
 # Here all is on the CPU, where Triton's kernels run in its interpreter only; test_triton.py takes them to a GPU.
 NO_TRITON = BACKENDS['triton'].unsupported_reason(*make(SHAPES[0]), (1, 3))
-ON_CPU = [*sorted({*BACKENDS} - {'triton'}),
+ON_CPU = ['shift_gemm', pytest.param('deform_conv', marks=NEEDS_OPERATORS),
           pytest.param('triton', marks=pytest.mark.skipif(NO_TRITON is not None, reason=str(NO_TRITON)))]
 
 
@@ -48,6 +49,7 @@ def test_matches_oracle(backend, kernel, shape):
         torch.testing.assert_close(out.double(), cycle_fc_oracle(x, weight, b, kernel), atol=1e-5, rtol=1e-5)
 
 
+@NEEDS_OPERATORS
 @pytest.mark.parametrize('kernel', [(1, 3), (5, 1)], ids=str)
 def test_backends_agree_to_the_bit(kernel):
     x, weight, _ = make((4, 9, 8, 32, 16))
@@ -206,6 +208,7 @@ def test_layer_copies_and_prints():
     assert CycleFC(8, 6, (3, 1), bias=False).bias is None
 
 
+@NEEDS_OPERATORS
 def test_use_backend_replaces_auto_only(monkeypatch):
     calls = []
     for name, module in BACKENDS.items():
@@ -242,6 +245,7 @@ def test_wrong_call(change, message):
         cycle_fc(**{**call, **change})
 
 
+@NEEDS_OPERATORS
 def test_deform_conv_says_why_it_cannot(monkeypatch):
     x, weight, bias = make((1, 2, 2, 4, 4), torch.bfloat16)
     with pytest.raises(ValueError, match="'deform_conv' cannot compute this call: .* no bfloat16 kernel"):

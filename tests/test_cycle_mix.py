@@ -5,7 +5,7 @@ import torch
 from mmcyclemlp.models import CycleMixer
 from mmcyclemlp.ops import MixerWeights, cycle_fc, cycle_mix, use_backend
 from mmcyclemlp.ops.cycle_mix import branches, one_product
-from mmcyclemlp.ops.gather import columns_of, gather_shifts, shifted_means
+from mmcyclemlp.ops.gather import columns_of, gathering, shifted_means
 
 from .oracles import cycle_mix_oracle
 
@@ -95,7 +95,7 @@ def test_gathered_columns_and_means(k, shape):
     shifted = [cycle_fc(x, eye, None, kernel) for kernel in ((1, k), (k, 1))]
     expected = torch.cat([x, *(s[..., r::k] for s in shifted for r in range(1, k))], 3)
     assert expected.shape[3] == columns_of(channels, k)
-    assert torch.equal(gather_shifts(x, k), expected)
+    assert torch.equal(gathering(k, channels)(x), expected)
     for mean, value in zip(shifted_means(x, k), (x, *shifted)):
         torch.testing.assert_close(mean, value.mean(dim=(1, 2)))
 
@@ -116,7 +116,7 @@ def test_the_form_follows_the_size(monkeypatch):
 
 
 def test_mixer_saves_less_for_backward():
-    """The product saves its input and its columns, 3.3 maps; the definition saves twice as much and more."""
+    """The product keeps its input alone; the definition its input, its three branches and their sum. No shifted map."""
     x, weights, saved = torch.randn(1, 32, 32, 32, requires_grad=True), make(32), []
     for form in FORMS:
         storages = {}
@@ -129,7 +129,8 @@ def test_mixer_saves_less_for_backward():
             out = form(x, weights, 3)
         saved.append(sum(storages.values()) / (x.numel() * 4))
         del out
-    assert saved[1] < 3.5 and saved[0] > 7
+    # The weights, which are small, and one matrix a sample come on top.
+    assert 1 < saved[1] < 1.4 and 5 < saved[0] < 5.3
 
 
 def test_wrong_input():

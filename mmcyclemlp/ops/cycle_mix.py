@@ -12,8 +12,9 @@ from torch import Tensor
 
 from .checks import check_tensors
 from .cycle_fc import cycle_fc, requested
-from .gather import columns_of, gather_shifts, shifted_means
-from .linear import linear, linear_each
+from .gather import columns_of, gathering, shifted_means
+from .linear import autocast_to, linear
+from .reading import linear_of
 
 
 class MixerWeights(NamedTuple):
@@ -77,6 +78,8 @@ def _branch_weights(mean: Tensor, weights: MixerWeights) -> Tuple[Tensor, Tensor
 
 def branches(x: Tensor, weights: MixerWeights, kernel_size: int, backend: str = 'auto') -> Tensor:
     """The mixer by its definition; see :func:`cycle_mix`."""
+    if not (torch.jit.is_tracing() or torch.compiler.is_compiling()):
+        x = autocast_to(x)  # once: each branch keeps it for the backward pass
     w = cycle_fc(x, weights.shift_w, weights.shift_w_bias, (1, kernel_size), backend)
     h = cycle_fc(x, weights.shift_h, weights.shift_h_bias, (kernel_size, 1), backend)
     c = linear(x, weights.channel)
@@ -99,11 +102,11 @@ def one_product(x: Tensor, weights: MixerWeights, kernel_size: int) -> Tensor:
             + F.linear(mean_h, weights.shift_h, weights.shift_h_bias) + F.linear(mean, weights.channel))
     a_w, a_h, a_c = (a.unsqueeze(2) for a in _branch_weights(mean, weights))  # [B, C, 1] each
 
-    # Columns as gather_shifts lays them out: x, then the residues 1 to k - 1 of each shifted branch.
+    # Columns as gathering lays them out: x, then the residues 1 to k - 1 of each shifted branch.
     centre = a_c * weights.channel  # [B, C, C]
     centre[:, :, ::k] += a_w * weights.shift_w[:, ::k] + a_h * weights.shift_h[:, ::k]
     moved = [a * weight[:, r::k] for a, weight in ((a_w, weights.shift_w), (a_h, weights.shift_h)) for r in range(1, k)]
     matrix = torch.matmul(weights.proj, torch.cat([centre, *moved], dim=2))  # [B, C, K]
     bias = a_w.squeeze(2) * weights.shift_w_bias + a_h.squeeze(2) * weights.shift_h_bias
     bias = F.linear(bias, weights.proj, weights.proj_bias)  # [B, C]
-    return linear_each(gather_shifts(x, k), matrix, bias)
+    return linear_of(gathering(k, x.shape[3]), x, matrix, bias)

@@ -5,20 +5,21 @@ import torch
 from torch import Tensor
 
 from .offsets import staircase_offsets
+from .reading import Reading
 
 
 def columns_of(channels: int, k: int) -> int:
-    """K, the number of columns of :func:`gather_shifts`: the channels of offset 0 are there once."""
+    """K, the number of columns of :func:`gathering`: the channels of offset 0 are there once."""
     return channels + 2 * (channels - len(range(0, channels, k)))
 
 
-def gather_shifts(x: Tensor, k: int) -> Tensor:
+def gathering(k: int, channels: int) -> Reading:
     """Unshifted channels, then those with an offset along W, then along H: ``[B, H, W, C] -> [B, H, W, K]``.
 
     The moved channels are sorted by residue c % k, so that each residue is one slice; the order is that of
     ``[x, s_w(x)[..., 1::k], ..., s_w(x)[..., k - 1::k], s_h(x)[..., 1::k], ...]``.
     """
-    return _Gather.apply(x, k)
+    return Reading(_Gather, _Spread, (k, ), (k, channels))
 
 
 def shifted_means(x: Tensor, k: int) -> Tuple[Tensor, Tensor, Tensor]:
@@ -58,7 +59,7 @@ def _kept(size: int, offset: int) -> Tuple[int, int, int]:
 
 
 class _Gather(torch.autograd.Function):
-    """See :func:`gather_shifts`; saves nothing."""
+    """See :func:`gathering`; saves nothing."""
 
     @staticmethod
     def forward(ctx, x: Tensor, k: int) -> Tensor:

@@ -1,5 +1,5 @@
 """A matrix product over the channels of a map, by the faster of PyTorch's libraries."""
-from typing import Optional
+from typing import Optional, Tuple
 
 import torch
 import torch.nn.functional as F
@@ -49,6 +49,44 @@ def linear_each(x: Tensor, weights: Tensor, biases: Tensor) -> Tensor:
         return torch.cat([_convolution(*sample) for sample in zip(x.split(1), weights, biases)])
     y = torch.baddbmm(biases.unsqueeze(1), x.flatten(1, 2), weights.transpose(1, 2))  # [B, HW, C_out]
     return y.unflatten(1, x.shape[1:3])
+
+
+def linear_backward(grad: Tensor, x: Tensor, weight: Tensor, wanted: Tuple[bool, bool, bool]) -> Tuple[
+        Optional[Tensor], Optional[Tensor], Optional[Tensor]]:
+    """Gradients of :func:`linear`, by the library that computes it: of x, weight and bias, as far as wanted.
+
+    Args:
+        grad (Tensor): ``[B, H, W, C_out]``.
+        x (Tensor): ``[B, H, W, C_in]``.
+        weight (Tensor): ``[C_out, C_in]``.
+        wanted (tuple[bool, bool, bool]): which gradients; None stands for the others.
+    """
+    if _as_convolution(x):
+        grad_x, grad_weight, grad_bias = torch.ops.aten.convolution_backward(
+            grad.permute(0, 3, 1, 2), x.permute(0, 3, 1, 2), weight[:, :, None, None], [len(weight)], [1, 1], [0, 0],
+            [1, 1], False, [0, 0], 1, wanted)
+        return (grad_x.permute(0, 2, 3, 1) if wanted[0] else None, grad_weight[:, :, 0, 0] if wanted[1] else None,
+                grad_bias if wanted[2] else None)
+    return (grad @ weight if wanted[0] else None,
+            grad.flatten(0, 2).T @ x.flatten(0, 2) if wanted[1] else None,
+            grad.sum(dim=(0, 1, 2)) if wanted[2] else None)
+
+
+def linear_each_backward(grad: Tensor, x: Tensor, weights: Tensor, wanted: Tuple[bool, bool, bool]) -> Tuple[
+        Optional[Tensor], Optional[Tensor], Optional[Tensor]]:
+    """:func:`linear_backward` with a matrix for each sample, weights ``[B, C_out, C_in]``."""
+    flat = grad.flatten(1, 2)  # [B, HW, C_out]
+    return (torch.bmm(flat, weights).unflatten(1, grad.shape[1:3]) if wanted[0] else None,
+            torch.bmm(flat.transpose(1, 2), x.flatten(1, 2)) if wanted[1] else None,
+            flat.sum(dim=1) if wanted[2] else None)
+
+
+def autocast_to(x: Tensor) -> Tensor:
+    """x in the dtype that autocast, where it is on, would give it for a product."""
+    device = x.device.type
+    if torch.is_autocast_enabled(device) and x.dtype in (torch.float32, torch.float16, torch.bfloat16):
+        return x.to(torch.get_autocast_dtype(device))
+    return x
 
 
 def _as_convolution(x: Tensor) -> bool:

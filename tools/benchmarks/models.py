@@ -1,5 +1,6 @@
 """Time CycleMLP-B1, its layers computed in several ways, against its neighbours; its scaling; a block's memory."""
 import sys
+from dataclasses import replace
 from typing import List, Optional
 
 import torch
@@ -18,8 +19,9 @@ from bench.networks import (
 )
 from bench.operators import DTYPES, stage_shapes
 from bench.plots import plot_scaling
+from bench.profile import RUNS, operators_ms
 from bench.rows import Row
-from bench.tables import groups_of, memory_table, scaling_table
+from bench.tables import groups_of, memory_table, profile_table, scaling_table
 from bench.tasks import Task, images
 from torch import nn
 
@@ -29,6 +31,7 @@ from mmcyclemlp.ops import BACKENDS
 QUICK = ['b1', 'b1-deform_conv', 'b1-linear', 'resnet18']
 SIDES = (224, 448, 672, 896, 1120, 1344)
 QUICK_SIDES = (224, 448)
+PROFILED = ('b1', 'b1-linear', 'resnet18')
 FIXED_SIZE = 'mixer_b16_224'  # its weights mix positions, so they belong to one size
 
 
@@ -43,7 +46,8 @@ def rivals_of(task: Task, ours: Makers, reference: nn.Module, others: Makers, co
             result.append(Rival(name, reason=reason))
             continue
         same = name in ours and backend != 'linear'
-        result.append(task.rival(name, make(), expected if same else None, compiled))
+        counted = backend not in ('deform_conv', 'original', 'triton')
+        result.append(task.rival(name, make(), expected if same else None, compiled, counted=counted))
     return result
 
 
@@ -71,6 +75,20 @@ def measure_networks(settings: Settings, batch: int, side: int, training: bool, 
                   'training step' if training else 'inference', batch, 'compiled' if compiled else 'eager',
                   label(settings, training))
     return measure(base, rivals_of(task, ours, defined(model), others, compiled), settings)
+
+
+def measure_profile(settings: Settings, batch: int, training: bool, compiled: bool, name: str) -> List[Row]:
+    """Where the time of B1, or of a neighbour, goes; a row an operator."""
+    dtype = DTYPES[settings.dtype]
+    makers = {**variants(cyclemlp('b1'), 'b1', dtype, settings.device), **neighbours()}
+    check_names([name], makers)
+    x, labels = images(batch, 224, 224, settings.device)
+    task = Task(x, dtype, training, labels)
+    rival = task.rival(name, makers[name](), None, compiled)
+    base = row_of(settings, 'profile', name, f'{batch}x3x224x224', 'training step' if training else 'inference', batch,
+                  'compiled' if compiled else 'eager', label(settings, training))
+    return [replace(base, rival=f'{operator} x {calls}', median_ms=ms, samples=RUNS)
+            for operator, ms, calls in operators_ms(rival.call)]
 
 
 def measure_scaling(settings: Settings, batch: int, side: int, model: Optional[nn.Module] = None) -> List[Row]:
@@ -105,6 +123,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     what = parser.add_mutually_exclusive_group()
     what.add_argument('--scaling', action='store_true', help='time and memory a pixel, from 224x224 to 1344x1344')
     what.add_argument('--memory', action='store_true', help='what one block of each stage keeps for its backward pass')
+    what.add_argument('--profile', action='store_true', help='in which operators B1 and ResNet-18 spend their time')
     args = parser.parse_args(argv)
     settings = cli.settings_of(args)
     cuda = settings.device.type == 'cuda'
@@ -118,6 +137,10 @@ def main(argv: Optional[List[str]] = None) -> int:
             book.measure(f'{side}x{side}', lambda: measure_scaling(settings, count, side))  # noqa: B023
         plot_scaling(book.rows, args.out / 'scaling.png')
         print(f'\n{scaling_table(groups_of(book.rows, "scaling"))}\n\nwrote {args.out / "scaling.png"}')
+    elif args.profile:
+        for name in args.rivals or PROFILED:
+            book.measure(name, lambda: measure_profile(settings, batch, args.train, args.compile, name))  # noqa: B023
+        print(f'\n{profile_table(groups_of(book.rows, "profile"))}')
     elif args.memory:
         for stage, shape in enumerate(stage_shapes('b1', 224, 224, batch)):
             ratio = ARCHS['b1']['mlp_ratios'][stage]

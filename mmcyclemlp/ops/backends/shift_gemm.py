@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..linear import linear
 from ..offsets import staircase_offsets
+from ..reading import Reading, linear_of
 
 
 def unsupported_reason(x: Tensor, weight: Tensor, bias: Optional[Tensor],
@@ -21,7 +22,12 @@ def unsupported_reason(x: Tensor, weight: Tensor, bias: Optional[Tensor],
 
 def cycle_fc(x: Tensor, weight: Tensor, bias: Optional[Tensor], kernel_size: Tuple[int, int]) -> Tensor:
     """See ``mmcyclemlp.ops.cycle_fc``; x ``[B, H, W, C_in]`` -> ``[B, H, W, C_out]``."""
-    return linear(shift(x, kernel_size), weight, bias)
+    if torch.jit.is_scripting() or torch.jit.is_tracing():
+        return linear(shift(x, kernel_size), weight, bias)
+    else:
+        if kernel_size == (1, 1) or torch.compiler.is_compiling():
+            return linear(shift(x, kernel_size), weight, bias)
+        return linear_of(Reading(_ShiftCopy, _ShiftCopy, (kernel_size, 1), (kernel_size, -1)), x, weight, bias)
 
 
 def shift(x: Tensor, kernel_size: Tuple[int, int]) -> Tensor:

@@ -26,6 +26,7 @@ class Rival:
         call (Callable): what is timed.
         check (Callable, optional): compares what the call computes with float64; None where nothing agrees with it.
         saved (Callable, optional): bytes kept for the backward pass.
+        gflop (Callable, optional): arithmetic of the call, in 10^9 floating point operations.
         reason (str, optional): why it cannot run here; then the rest is left out.
         may_fail (bool): a failure of ``call`` is a finding, not a fault of the run.
     """
@@ -33,6 +34,7 @@ class Rival:
     call: Optional[Call] = None
     check: Optional[Callable[[], Check]] = None
     saved: Optional[Callable[[], int]] = None
+    gflop: Optional[Callable[[], float]] = None
     reason: Optional[str] = None
     may_fail: bool = False
 
@@ -91,6 +93,8 @@ def measure(base: Row, rivals: List[Rival], settings: Settings) -> List[Row]:
                 row.peak_mib = peak_bytes(rival.call, settings.device) / MIB
             if rival.saved is not None:
                 row.saved_mib = rival.saved() / MIB
+            if rival.gflop is not None:
+                row.gflop = rival.gflop()
         except FAILURES as error:
             kind = 'cannot run' if rival.may_fail else 'failed'
             row.status = f'{kind}: {type(error).__name__}: {_first_line(error)}'

@@ -1,12 +1,8 @@
 """What a call takes of memory: its peak, and what a forward pass keeps for the backward pass."""
-import os
 from typing import Callable, Dict, Iterable
 
 import torch
 from torch import Tensor
-
-# The profiler's library announces itself on stderr otherwise.
-os.environ.setdefault('KINETO_LOG_LEVEL', '99')
 
 
 def peak_bytes(call: Callable[[], object], device: torch.device) -> int:

@@ -16,7 +16,7 @@ WRONG = 'wrong result'
 class Row:
     """One rival in one group. A group's rivals took turns in one process, so only its rows make ratios."""
     date: str
-    suite: str  # ops, models, scaling, memory, training
+    suite: str  # ops, models, scaling, memory, training, profile
     case: str  # what is run, in words
     shape: str  # of the input, such as 8x56x56x64
     kernel: str  # 1x3 or 3x1, for operators
@@ -35,6 +35,7 @@ class Row:
     images_per_s: Optional[float] = None
     peak_mib: Optional[float] = None
     saved_mib: Optional[float] = None
+    gflop: Optional[float] = None  # arithmetic of products and convolutions, a multiply-add counted as two
     error: Optional[float] = None  # relative, against float64
     status: str = OK  # or why there is no number
     commit: str = ''
@@ -47,7 +48,7 @@ class Row:
 
 
 GROUP = ('suite', 'case', 'shape', 'kernel', 'direction', 'mode', 'dtype', 'device', 'device_type', 'threads')
-_OPTIONAL = ('median_ms', 'q20_ms', 'q80_ms', 'images_per_s', 'peak_mib', 'saved_mib', 'error')
+_OPTIONAL = ('median_ms', 'q20_ms', 'q80_ms', 'images_per_s', 'peak_mib', 'saved_mib', 'gflop', 'error')
 _INTEGERS = ('threads', 'batch', 'samples')
 
 
@@ -131,13 +132,14 @@ def group_title(row: Row) -> str:
 
 def group_table(rows: Sequence[Row]) -> str:
     """The rows of one group as a Markdown table; each time also as a multiple of the first rival's."""
-    header = ['rival', 'median ms', '20 to 80 % ms', 'of the first', 'images/s', 'peak MiB', 'saved MiB', 'error',
-              'note']
+    header = ['rival', 'median ms', '20 to 80 % ms', 'of the first', 'images/s', 'GFLOP', 'GFLOP/s', 'peak MiB',
+              'saved MiB', 'error', 'note']
     first = rows[0].median_ms
     return markdown(header, [[
         row.rival, number(row.median_ms),
         f'{number(row.q20_ms)} to {number(row.q80_ms)}' if row.median_ms is not None else '',
         f'{row.median_ms / first:.2f}' if row.median_ms and first else '', number(row.images_per_s),
+        number(row.gflop), number(row.gflop and row.median_ms and row.gflop / row.median_ms * 1e3),
         number(row.peak_mib), number(row.saved_mib), '' if row.error is None else f'{row.error:.1e}',
         '' if row.status == OK else row.status
     ] for row in rows])

@@ -1,4 +1,5 @@
 """Tables that put several groups side by side."""
+from itertools import zip_longest
 from typing import Dict, Iterable, List, Sequence
 
 from .plots import MIB, pixels_of
@@ -70,6 +71,14 @@ def memory_table(groups: Iterable[Sequence[Row]]) -> str:
             ])
     header = ['block', 'rival', 'bytes a position', 'float32 maps', 'of the first', 'peak bytes a position', 'note']
     return markdown(header, body)
+
+
+def profile_table(groups: Iterable[Sequence[Row]]) -> str:
+    """The operators of each call and their share of its time, a column a network."""
+    columns = [[f'{row.rival}: {number(row.median_ms)} ms ({row.median_ms / sum(r.median_ms for r in rows):.0%})'
+                for row in rows] for rows in groups]
+    names = [rows[0].case for rows in groups]
+    return markdown(names, zip_longest(*columns, fillvalue=''))
 
 
 def training_table(groups: Iterable[Sequence[Row]]) -> str:

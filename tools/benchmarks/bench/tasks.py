@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from .agreement import Expected, check, expect
 from .groups import Rival
 from .memory import saved_bytes
+from .profile import gflop_of
 
 CHUNK = 16  # images at once where a reference is computed: float64 takes room
 
@@ -107,9 +108,25 @@ class Task:
         reference = reference.double()
         return expect(self.tensors(reference, reference, CHUNK, exact=True), same_dtype, self.dtype)
 
+    def gflop(self, model: nn.Module) -> float:
+        """See :func:`gflop_of`; in a form whose operators PyTorch knows, so not compiled and with gradients on."""
+
+        def run() -> None:
+            loss = self.loss(self.forward(model))
+            if self.training:
+                loss.backward()
+                self.clear(model)
+
+        with self.autocast() if self.training else nullcontext():
+            return gflop_of(run)
+
     def rival(self, name: str, model: nn.Module, expected: Optional[Expected], compiled: bool,
-              may_fail: bool = False) -> Rival:
-        """A model as a rival at this task, checked against ``expected`` where it is one of the same function."""
+              may_fail: bool = False, counted: bool = False) -> Rival:
+        """A model as a rival at this task.
+
+        It is checked against ``expected`` where it is one of the same function; its arithmetic is ``counted`` where
+        PyTorch knows its operators.
+        """
         model = self.prepare(model)
         run = torch.compile(model, dynamic=False) if compiled else model
         return Rival(
@@ -117,6 +134,7 @@ class Task:
             call=self.call(model, run),
             check=None if expected is None else lambda: check(self.tensors(model, run), expected),
             saved=partial(saved_bytes, lambda: self.forward(run), list(model.parameters())) if self.training else None,
+            gflop=partial(self.gflop, model) if counted else None,
             may_fail=may_fail)
 
 
