@@ -83,8 +83,8 @@ def branches(x: Tensor, weights: MixerWeights, kernel_size: int, backend: str = 
     w = cycle_fc(x, weights.shift_w, weights.shift_w_bias, (1, kernel_size), backend)
     h = cycle_fc(x, weights.shift_h, weights.shift_h_bias, (kernel_size, 1), backend)
     c = linear(x, weights.channel)
-    a_w, a_h, a_c = _branch_weights((w + h + c).mean(dim=(1, 2)), weights)  # [B, C] each
-    mixed = w * a_w[:, None, None] + h * a_h[:, None, None] + c * a_c[:, None, None]
+    a_w, a_h, a_c = (a[:, None, None] for a in _branch_weights((w + h + c).mean(dim=(1, 2)), weights))  # [B, 1, 1, C]
+    mixed = torch.addcmul(torch.addcmul(c * a_c, h, a_h), w, a_w)
     return linear(mixed, weights.proj, weights.proj_bias)
 
 

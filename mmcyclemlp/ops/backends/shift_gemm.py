@@ -3,7 +3,7 @@
 The offsets are fixed integers that repeat every k channels, so the read is k strided copies. What follows is
 a plain ``F.linear``, so gradients, autocast and export are PyTorch's own.
 """
-from typing import List, Optional, Tuple
+from typing import Optional, Tuple
 
 import torch
 import torch.nn.functional as F
@@ -72,11 +72,13 @@ class _ShiftCopy(torch.autograd.Function):
     def forward(ctx, x: Tensor, kernel_size: Tuple[int, int], sign: int) -> Tensor:
         ctx.kernel_size, ctx.sign = kernel_size, sign
         k = kernel_size[0] * kernel_size[1]
-        out = x.new_zeros(x.shape)
-        for r, (dy, dx) in enumerate(staircase_offsets(k, kernel_size)):
-            to_rows, from_rows = _overlap(x.shape[1], sign * dy)
-            to_cols, from_cols = _overlap(x.shape[2], sign * dx)
-            out[:, to_rows, to_cols, r::k] = x[:, from_rows, from_cols, r::k]
+        axis = 1 if kernel_size[0] > 1 else 2
+        out = torch.empty_like(x, memory_format=torch.contiguous_format)
+        for r, offsets in enumerate(staircase_offsets(k, kernel_size)):
+            inside, source, outside = _overlap(x.shape[axis], sign * sum(offsets))
+            target = out[..., r::k]
+            target.narrow(axis, *inside).copy_(x[..., r::k].narrow(axis, *source))
+            target.narrow(axis, *outside).zero_()
         return out
 
     @staticmethod
@@ -84,9 +86,8 @@ class _ShiftCopy(torch.autograd.Function):
         return _ShiftCopy.apply(grad, ctx.kernel_size, -ctx.sign), None, None
 
 
-def _overlap(size: int, offset: int) -> List[slice]:
-    """Slices (destination, source) of an axis where ``source = destination + offset`` lies inside."""
-    low, high = max(0, -offset), min(size, size - offset)
-    if low >= high:
-        return [slice(0, 0), slice(0, 0)]
-    return [slice(low, high), slice(low + offset, high + offset)]
+def _overlap(size: int, offset: int) -> Tuple[Tuple[int, int], Tuple[int, int], Tuple[int, int]]:
+    """(start, length) on an axis of: what is written, what is read for it, and what reads outside and is 0."""
+    lost = min(abs(offset), size)
+    kept = size - lost
+    return ((0, kept), (lost, kept), (kept, lost)) if offset > 0 else ((lost, kept), (0, kept), (0, lost))
