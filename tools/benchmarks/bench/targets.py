@@ -147,7 +147,8 @@ def judge(rows: Iterable[Row], targets: Iterable[Target] = TARGETS) -> List[Verd
 
 
 def _conditions(row: Row) -> str:
-    return f'{row.direction}, batch {row.batch}, {conditions(row)}'
+    batch = f', batch {row.batch}' if row.batch else ''
+    return f'{row.direction}{batch}, {conditions(row)}'
 
 
 def verdict_table(verdicts: Iterable[Verdict]) -> str:
