@@ -84,7 +84,7 @@ def branches(x: Tensor, weights: MixerWeights, kernel_size: int, backend: str = 
     h = cycle_fc(x, weights.shift_h, weights.shift_h_bias, (kernel_size, 1), backend)
     c = linear(x, weights.channel)
     a_w, a_h, a_c = (a[:, None, None] for a in _branch_weights((w + h + c).mean(dim=(1, 2)), weights))  # [B, 1, 1, C]
-    mixed = torch.addcmul(torch.addcmul(c * a_c, h, a_h), w, a_w)
+    mixed = torch.addcmul(torch.addcmul(w * a_w, h, a_h), c, a_c)
     return linear(mixed, weights.proj, weights.proj_bias)
 
 
