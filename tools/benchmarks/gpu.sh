@@ -56,6 +56,7 @@ main() {
   section 'networks, training step' 75 "${models[@]}" --seconds 10 --train || failed=1
   section 'scaling' 45 "${models[@]}" --seconds 1 --scaling || failed=1
   section 'memory of a block' 30 "${models[@]}" --seconds 0.2 --memory || failed=1
+  section 'profile' 20 "${models[@]}" --profile || failed=1
   section 'networks compiled, inference' 90 "${models[@]}" --seconds 3 "${compiled[@]}" || failed=1
   section 'networks compiled, training step' 120 "${models[@]}" --seconds 3 --train "${compiled[@]}" || failed=1
   echo
