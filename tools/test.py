@@ -19,6 +19,7 @@ from mmengine.dist import is_main_process
 
 from mmcyclemlp.checkpoints import check_fits, read_checkpoint
 from mmcyclemlp.engine import ConsoleRunner, input_errors
+from mmcyclemlp.engine.annotations import check_annotations
 from mmcyclemlp.engine.command_line import add_arguments, prepare
 from mmcyclemlp.engine.processes import leave_processes
 from mmcyclemlp.errors import InputError
@@ -42,6 +43,7 @@ def main() -> None:
         raise InputError(f'expected a config with a test_dataloader, but {args.config} has none; add one')
     checkpoint = read_checkpoint(args.checkpoint)
     config.load_from, config.resume = args.checkpoint, False
+    check_annotations(config, 'test')
     runner = ConsoleRunner.from_cfg(config)
     check_fits(runner.model, checkpoint, args.checkpoint)
     metrics = {name: float(value) for name, value in runner.test().items() if isinstance(value, Real)}

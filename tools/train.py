@@ -18,6 +18,7 @@ from mmengine.dist import is_main_process
 
 from mmcyclemlp.checkpoints import check_fits
 from mmcyclemlp.engine import ConsoleRunner, input_errors
+from mmcyclemlp.engine.annotations import check_annotations
 from mmcyclemlp.engine.command_line import add_arguments, prepare
 from mmcyclemlp.engine.processes import leave_processes
 from mmcyclemlp.engine.training import (
@@ -57,6 +58,7 @@ def main() -> None:
     checkpoint = resume(config, args.resume) if args.resume else None
     if checkpoint is None:
         check_start(config)
+    check_annotations(config, 'train', 'val')
     runner = ConsoleRunner.from_cfg(config)
     if checkpoint is not None:
         check_fits(runner.model, checkpoint, config.load_from)

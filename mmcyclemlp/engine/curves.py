@@ -86,8 +86,11 @@ def _test_values(metrics: Dict[str, float]) -> Dict[str, float]:
     values = {}
     for name, value in metrics.items():
         column, factor = TEST_COLUMNS.get(name, (f'test {name.split("/")[-1]}', 1))
-        if isinstance(value, Real):  # lists by class have no curve
-            values[column] = factor * value
+        if not isinstance(value, Real):
+            continue  # lists by class have no curve
+        if name.startswith('coco/') and not value >= 0:
+            continue  # -1, or nan for a class: COCO's sign for no object of that size or class
+        values[column] = factor * value
     return values
 
 

@@ -7,7 +7,7 @@ from mmengine.runner import Runner
 
 # What mmengine says about itself in every run.
 NOISE = ('"FileClient" will be deprecated', '"HardDiskBackend" is the alias', 'Exp name: ',
-         'Distributed training is not used, all SyncBatchNorm')
+         'Distributed training is not used, all SyncBatchNorm', 'paramwise_options -- ')
 
 
 class ConsoleRunner(Runner):

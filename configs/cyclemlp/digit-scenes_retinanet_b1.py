@@ -1,0 +1,27 @@
+_base_ = [
+    '../_base_/models/retinanet_cyclemlp.py',
+    '../_base_/datasets/digit_scenes_detection.py',
+    '../_base_/detection_runtime.py',
+]
+custom_imports = dict(imports=['mmcyclemlp', 'mmcyclemlp.engine', 'mmcyclemlp.datasets.digit_scenes_detection'])
+model = dict(
+    backbone=dict(drop_path_rate=0.),
+    neck=dict(out_channels=128, num_outs=3),
+    bbox_head=dict(
+        num_classes=10,
+        in_channels=128,
+        stacked_convs=2,
+        feat_channels=128,
+        # Digits of 16 to 50 pixels: anchors of 16 to 100.
+        anchor_generator=dict(octave_base_scale=2, strides=[8, 16, 32])))
+optim_wrapper = dict(
+    type='OptimWrapper',
+    optimizer=dict(type='AdamW', lr=5e-4, weight_decay=0.05),
+    paramwise_cfg=dict(norm_decay_mult=0., bias_decay_mult=0.))
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.01, by_epoch=False, end=200),
+    dict(type='CosineAnnealingLR', by_epoch=True),
+]
+train_cfg = dict(by_epoch=True, max_epochs=30, val_interval=5)
+val_cfg = dict()
+test_cfg = dict()

@@ -1,0 +1,57 @@
+#!/usr/bin/env python
+"""Take the first images of a COCO file that have annotations, to check that a detector overfits them.
+
+    python tools/datasets/subset_coco.py data/coco/annotations/instances_train2017.json few.json --images 8
+
+An image counts if it has an annotation that is not `iscrowd`; all annotations of an image are taken. A dataset's
+own `indices` would not do, since mmdet's CocoMetric scores over all images of its file.
+"""
+import sys
+from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from pathlib import Path
+
+# A checkout works without installation, from any folder.
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from mmcyclemlp.engine.coco import check_images, read_coco
+from mmcyclemlp.engine.report import input_errors
+from mmcyclemlp.errors import InputError
+from mmcyclemlp.files import write_json
+
+
+def parse_args() -> Namespace:
+    parser = ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
+    parser.add_argument('annotations', type=Path, metavar='ANN', help='json to read')
+    parser.add_argument('out', type=Path, metavar='OUT', help='json to write')
+    parser.add_argument('--images', type=int, required=True, metavar='N', help='how many images to take')
+    return parser.parse_args()
+
+
+def subset(content: dict, count: int) -> dict:
+    """``content`` with the first ``count`` images, in the file's order, that have an annotation of an object."""
+    with_objects = {entry['image_id'] for entry in content['annotations'] if not entry.get('iscrowd')}
+    images = [image for image in content['images'] if image['id'] in with_objects][:count]
+    chosen = {image['id'] for image in images}
+    annotations = [entry for entry in content['annotations'] if entry['image_id'] in chosen]
+    return {**content, 'images': images, 'annotations': annotations}
+
+
+def main() -> None:
+    args = parse_args()
+    if args.images < 1:
+        raise InputError(f'--images expects a number from 1 up, got {args.images}')
+    content = read_coco(args.annotations, 'check the path')
+    check_images(args.annotations, content['images'])
+    if any('image_id' not in entry for entry in content['annotations']):
+        raise InputError(f'expected an image_id in each annotation of {args.annotations}; give the right file')
+    part = subset(content, args.images)
+    if len(part['images']) < args.images:
+        raise InputError(f'--images {args.images} asks for more than the {len(part["images"])} images with annotations '
+                         f'of {args.annotations}; take fewer')
+    write_json(args.out, part)
+    print(f'Wrote {len(part["images"])} images with {len(part["annotations"])} annotations to {args.out}')
+
+
+if __name__ == '__main__':
+    with input_errors():
+        main()

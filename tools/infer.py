@@ -1,0 +1,137 @@
+#!/usr/bin/env python
+"""Detect, segment or classify what is in images and videos, with a model of any task.
+
+    python tools/infer.py configs/cyclemlp/bccd_retinanet_b1.py work_dirs/bccd_retinanet_b1/epoch_40.pth photos/
+    python tools/infer.py CONFIG CHECKPOINT one.png two.png walk.mp4 --out found
+
+Into --out go, for each image, vis/NAME.png with what was found drawn in, preds/NAME.json, masks/NAME.png with class
+indices if the model segments, and predictions.json of all images; for each video, NAME.mp4 with everything drawn in
+and NAME.jsonl with one line a frame. An image that cannot be read is named, the others are done, and the exit code
+is 2.
+"""
+import json
+import sys
+from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from itertools import chain
+from pathlib import Path
+from typing import Any, Dict, Iterator, List, Tuple
+
+# A checkout works without installation, from any folder.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import numpy as np
+from rich.progress import track
+
+from mmcyclemlp.engine import input_errors, load_config
+from mmcyclemlp.engine.command_line import OptionAction
+from mmcyclemlp.engine.inference import Predictor
+from mmcyclemlp.engine.media import (
+    find_media,
+    names_of,
+    open_video,
+    read_image,
+    video_target,
+    video_writer,
+    write_image,
+)
+from mmcyclemlp.errors import InputError
+from mmcyclemlp.files import write_json, written_whole
+
+
+def parse_args() -> Namespace:
+    parser = ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
+    parser.add_argument('config', metavar='CONFIG', help='a file under configs/')
+    parser.add_argument('checkpoint', metavar='CHECKPOINT', help='a file that tools/train.py saved')
+    parser.add_argument('inputs', nargs='+', type=Path, metavar='INPUT', help='images, folders of images, videos')
+    parser.add_argument('--out', type=Path, metavar='DIR',
+                        help='where results go (default: work_dirs/CONFIG NAME/infer)')
+    parser.add_argument('--score', type=float, default=0.3, metavar='S',
+                        help='draw detections of at least this score (default: 0.3); the json holds all')
+    parser.add_argument('--batch-size', type=int, default=1, metavar='N',
+                        help='images at once, as far as they are of one size (default: 1)')
+    parser.add_argument('--cfg-options', nargs='+', action=OptionAction, default={}, metavar='KEY=VALUE',
+                        help='settings to change in the config, by dotted key, such as model.test_cfg.score_thr=0.2')
+    return parser.parse_args()
+
+
+def check_folder(out: Path, inputs: List[Path]) -> None:
+    """Refuse to write among the inputs; make the folder."""
+    if any(path.resolve().parent == out.resolve() for path in inputs):
+        raise InputError(f'--out expects another folder than that of the inputs, but both are {out}; give a new one')
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f'--out expects a folder to write into, but {out} cannot be made ({error.strerror}); give '
+                         'another') from error
+
+
+def infer_images(predictor: Predictor, images: List[Path], names: Dict[Path, str], out: Path) -> int:
+    """Predict on images and write the results; returns how many could not be read."""
+    failed = []
+
+    def readable() -> Iterator[Tuple[Path, np.ndarray]]:
+        for path in track(images, 'Images'):
+            try:
+                yield path, read_image(path)
+            except InputError as error:
+                failed.append(path)
+                print(f'error: {error}', file=sys.stderr, flush=True)
+
+    for folder in ('vis', 'preds'):
+        (out / folder).mkdir(exist_ok=True)
+    records: List[Dict[str, Any]] = []
+    for path, prediction in predictor(readable()):
+        name = f'{names[path]}.png'
+        write_image(out / 'vis' / name, prediction.drawing)
+        record = dict(image=str(path), **prediction.record)
+        if prediction.masks is not None:
+            (out / 'masks').mkdir(exist_ok=True)
+            write_image(out / 'masks' / name, prediction.masks)
+            record['mask'] = f'masks/{name}'
+        write_json(out / 'preds' / f'{names[path]}.json', record)
+        records.append(record)
+    write_json(out / 'predictions.json', dict(classes=predictor.classes, predictions=records))
+    print(f'Wrote the predictions on {len(records):,} images to {out}')
+    return len(failed)
+
+
+def infer_video(predictor: Predictor, path: Path, name: str, out: Path) -> None:
+    """Predict on the frames of a video and write them with what was found, and a line of json each."""
+    video = open_video(path)
+    target, codec = video_target(out / f'{name}.mp4')
+    frames = predictor(enumerate(track((frame for frame in video), path.name, total=max(video.frame_cnt, 1))))
+    first = next(frames, None)
+    if first is None:
+        raise InputError(f'expected a video with frames, but {path} has none; convert it to MP4 (H.264)')
+    size = first[1].drawing.shape[:2]
+    lines = out / f'{name}.jsonl'
+    with video_writer(target, codec, size, video.fps) as add, written_whole(lines) as temporary:
+        with temporary.open('w', encoding='utf-8') as file:
+            for index, prediction in chain([first], frames):
+                add(prediction.drawing)
+                file.write(json.dumps(dict(frame=index, **prediction.record)) + '\n')
+    print(f'Wrote {target} and {lines}' + ('' if target.suffix == '.mp4' else ' (this OpenCV cannot write MP4)'))
+
+
+def main() -> int:
+    args = parse_args()
+    if args.batch_size < 1:
+        raise InputError(f'--batch-size expects a number from 1 up, got {args.batch_size}')
+    images, videos = find_media(args.inputs)
+    out = args.out or Path('work_dirs', Path(args.config).stem, 'infer')
+    check_folder(out, images + videos)
+    predictor = Predictor(load_config(args.config, args.cfg_options), args.checkpoint, args.score, args.batch_size)
+    names = names_of(images + videos)
+    failed = infer_images(predictor, images, names, out) if images else 0
+    for path in videos:
+        try:
+            infer_video(predictor, path, names[path], out)
+        except InputError as error:
+            failed += 1
+            print(f'error: {error}', file=sys.stderr, flush=True)
+    return 2 if failed else 0
+
+
+if __name__ == '__main__':
+    with input_errors():
+        sys.exit(main())
