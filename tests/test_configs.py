@@ -32,6 +32,11 @@ def test_a_leaf_says_only_what_differs(path):
     assert 1 <= depth(path) <= 3
 
 
+def image_side(path):
+    """Of a leaf's images; some networks take no other."""
+    return dict(cifar10=32, stl10=96, imagenet=224).get(path.stem.partition('_')[0], 64)
+
+
 @each_leaf
 def test_a_config_builds_its_model_and_runs_it(path):
     config = load_config(path)
@@ -40,7 +45,7 @@ def test_a_config_builds_its_model_and_runs_it(path):
         config.model.setdefault('data_preprocessor', config.data_preprocessor)
     model = MODELS.build(config.model).eval()
     with torch.no_grad():
-        out = model(torch.randn(2, 3, 64, 64), mode='tensor')
+        out = model(torch.randn(2, 3, image_side(path), image_side(path)), mode='tensor')
     tensors = [out] if isinstance(out, torch.Tensor) else list(flat(out))
     assert tensors and all(t.isfinite().all() for t in tensors)
     if config.default_scope == 'mmpretrain':
@@ -55,11 +60,22 @@ def flat(out):
             yield from flat(part)
 
 
+def library_bases(path):
+    """The bases of a config, at any step, that lie in an installed library."""
+    for base in Config._get_base_files(str(path)):
+        if '::' in base:
+            yield base
+        else:
+            yield from library_bases(path.parent / base)
+
+
 @each_leaf
-def test_nothing_in_a_config_goes_unread(path):
+def test_nothing_in_a_config_goes_unread(path, tmp_path):
     config = load_config(path)
     known, _ = section_arguments((), config, config.default_scope)
-    assert set(config) <= known
+    # The libraries' bases leave the variables that they were written with.
+    (tmp_path / 'libraries.py').write_text(f'_base_ = {list(library_bases(path))}\n')
+    assert set(config) <= known | set(load_config(tmp_path / 'libraries.py'))
 
 
 @each_leaf
@@ -72,7 +88,7 @@ def test_every_run_draws_its_curves_and_resumes_its_schedule(path):
 def test_the_name_says_dataset_and_arch(path):
     config = load_config(path)
     if path.parent.name == 'cyclemlp':
-        assert re.fullmatch(r'.*_' + config.model.backbone.arch, path.stem)
+        assert re.fullmatch(rf'.*_{config.model.backbone.arch}(_(seed-literal|strong))?', path.stem)
 
 
 def test_cifar10_follows_the_seeds_recipe():
