@@ -88,7 +88,7 @@ def test_image_folder(cifar, split, count):
 
 def test_image_folder_says_what_it_found(cifar, monkeypatch):
     lines = []
-    monkeypatch.setattr('mmcyclemlp.datasets.cifar10.print_log', lambda line, logger: lines.append(line))
+    monkeypatch.setattr('mmcyclemlp.datasets.image_folder.print_log', lambda line, logger: lines.append(line))
     CIFAR10Auto(data_root=str(cifar), split='test')
     assert lines == [f'CIFAR-10 test: image folder {cifar}/test, decoding 20 images']
 
@@ -159,6 +159,22 @@ def test_a_folder_that_is_not_whole_is_refused(cifar, harm, message):
     with pytest.raises(InputError, match=message) as error:
         CIFAR10Auto(data_root=str(cifar))
     assert '\n' not in str(error.value)
+
+
+def test_the_first_images_of_each_class(cifar, request):
+    images, labels = images_and_labels(CIFAR10Auto(data_root=str(cifar), images_per_class=2))
+    assert labels.tolist() == [label for label in range(10) for _ in range(2)]
+    assert images[:, 0, 0].tolist() == [list(colour('train', label, i)) for label in range(10) for i in range(2)]
+    binary = request.getfixturevalue('binary')  # the same images in the other order
+    images, labels = images_and_labels(CIFAR10Auto(data_root=str(binary), images_per_class=2))
+    assert images[:, 0, 0].tolist() == [list(colour('train', label, i)) for label in range(9, -1, -1) for i in (2, 1)]
+
+
+@pytest.mark.parametrize('number', [0, 4, 1.5])
+@pytest.mark.parametrize('form', ['cifar', 'binary'])
+def test_images_that_a_class_has_not(request, form, number):
+    with pytest.raises(InputError, match=f'images_per_class expects a number from 1 to 3, .*, but got {number}'):
+        CIFAR10Auto(data_root=str(request.getfixturevalue(form)), images_per_class=number)
 
 
 def test_another_split_is_refused(cifar):

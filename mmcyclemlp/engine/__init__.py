@@ -6,6 +6,7 @@ from .curves import CurvesHook
 from .report import input_errors
 from .runner import ConsoleRunner
 from .schedule import ResumeScheduleHook
+from .train_accuracy import TrainAccuracyHook
 
 __all__ = ['ConsoleRunner', 'CpuAmpOptimWrapper', 'CurvesHook', 'MeanCrossEntropy', 'ResumeScheduleHook',
-           'input_errors', 'load_config']
+           'TrainAccuracyHook', 'input_errors', 'load_config']

@@ -7,10 +7,12 @@ data_preprocessor = dict(
     std=[63.0, 62.1, 66.7],
     to_rgb=False)  # the images are RGB already
 
+# default_collate: one tensor a batch, which comes from a worker ten times faster than one an image.
 train_dataloader = dict(
     batch_size=256,
     num_workers=2,
     persistent_workers=True,
+    collate_fn=dict(type='default_collate'),
     dataset=dict(
         type='CIFAR10Auto',
         data_root='data/cifar10',
@@ -21,6 +23,7 @@ val_dataloader = dict(
     batch_size=256,
     num_workers=2,
     persistent_workers=True,
+    collate_fn=dict(type='default_collate'),
     dataset=dict(
         type='CIFAR10Auto',
         data_root='data/cifar10',

@@ -8,5 +8,4 @@ model = dict(
         in_channels=512,
         num_classes=10,
         loss=dict(type='CrossEntropyLoss'),
-        topk=(1, ),
-        cal_acc=True))  # the training accuracy, for the curves
+        topk=(1, )))

@@ -1,0 +1,1 @@
+_base_ = ['../_base_/models/regnet.py', '../_base_/recipes/stl10_seed.py']

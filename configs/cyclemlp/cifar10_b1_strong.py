@@ -1,0 +1,2 @@
+_base_ = ['../_base_/models/cyclemlp_b1.py', '../_base_/recipes/cifar10_strong.py']
+model = dict(backbone=dict(stem_stride=2))  # 16x16 positions in the first stage, not 8x8
