@@ -382,4 +382,4 @@ def test_gpu_script_measures_nothing_when_the_kernels_fail(tmp_path):
     result = subprocess.run(['bash', str(FOLDER / 'gpu.sh'), str(tmp_path / 'out')],
                             env=dict(os.environ, PYTHON=str(python)), capture_output=True, text=True)
     assert result.returncode == 0 and '== done in' in result.stdout
-    assert (tmp_path / 'calls').read_text().count('--dtype bf16') == 8
+    assert (tmp_path / 'calls').read_text().count('--dtype bf16') == 9

@@ -19,7 +19,7 @@ import torch
 from mmengine.config import ConfigDict
 from mmengine.hooks import Hook
 from mmengine.model import BaseModel, BaseModule
-from mmengine.registry import MODELS
+from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import CheckpointLoader, Runner, load_checkpoint
 from torch import nn
 
@@ -150,6 +150,7 @@ def test_converted_classifier_has_reference_logits(original_b1, reference, formu
 
     checkpoint = read_checkpoint(target)
     assert checkpoint['meta']['arch'] == 'b1' and checkpoint['meta']['num_classes'] == 1000
+    init_default_scope('mmpretrain')
     model = ImageClassifier(
         backbone=dict(type='CycleMLP', arch='b1'),
         neck=dict(type='GlobalAveragePooling'),
