@@ -1,10 +1,9 @@
 """Detectors on CycleMLP: our configs and mmdet's own train and predict, and start from the right weights."""
 import copy
+import csv
 import json
 import re
 import shlex
-import subprocess
-import sys
 import tarfile
 from argparse import ArgumentParser
 from pathlib import Path
@@ -19,6 +18,7 @@ from mmengine.hub import get_config
 from mmengine.model import revert_sync_batchnorm
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, init_default_scope
+from PIL import Image
 
 from mmcyclemlp.engine import load_config
 from mmcyclemlp.engine.command_line import OptionAction
@@ -26,8 +26,10 @@ from mmcyclemlp.engine.training import check_start
 from mmcyclemlp.errors import InputError
 from mmcyclemlp.models import CycleMLP
 
+from . import test_tools
 from .conftest import REPO
 
+tool = test_tools.tool
 CONFIGS = REPO / 'configs' / 'cyclemlp'
 B1 = CONFIGS / 'coco_retinanet_b1.py'
 PAGE = (REPO / 'docs' / 'detection.md').read_text()
@@ -43,10 +45,10 @@ ALIKE = {
 
 
 def build(config):
-    """Model with random weights that predicts boxes however unsure it is, of few proposals, which is quicker."""
+    """Model with random weights that predicts boxes however unsure it is, but few, which is quicker."""
     init_default_scope('mmdet')
     config = copy.deepcopy(config)
-    config.model.test_cfg.get('rcnn', config.model.test_cfg).score_thr = 0.
+    config.model.test_cfg.get('rcnn', config.model.test_cfg).update(score_thr=0., max_per_img=9)
     if 'rpn' in config.model.test_cfg:
         config.model.test_cfg.rpn.max_per_img = config.model.train_cfg.rpn_proposal.max_per_img = 20
     model = revert_sync_batchnorm(MODELS.build(config.model))  # SyncBN needs several processes
@@ -82,7 +84,7 @@ def check_predictions(model):
         samples = model.test_step(batch(model))
     for sample, (height, width) in zip(samples, [(64, 96), (96, 64)], strict=True):
         found = sample.pred_instances
-        assert 0 < len(found) <= 300 and ((found.scores >= 0) & (found.scores <= 1)).all()
+        assert 0 < len(found) <= 9 and ((found.scores >= 0) & (found.scores <= 1)).all()
         limits = found.bboxes.new_tensor([width, height, width, height])
         assert ((found.bboxes >= 0) & (found.bboxes <= limits)).all()
         if 'masks' in found:
@@ -245,11 +247,53 @@ def test_unconverted_weights_are_refused_with_the_command(tmp_path):
         start(tmp_path / 'CycleMLP_B1.pth')
 
 
-def test_absent_weights_are_asked_for_in_a_sentence(tmp_path):
-    done = subprocess.run([sys.executable, REPO / 'tools/train.py', B1], cwd=tmp_path, text=True, capture_output=True)
-    assert done.returncode == 2
-    assert done.stderr.splitlines()[-1] == (
+def test_absent_weights_are_asked_for_with_the_command(tmp_path, tool):
+    code, _, error = tool(tmp_path, 'train.py', B1)
+    assert (code, error.splitlines()[-1]) == (2, (
         'error: expected the weights of model.backbone in checkpoints/cyclemlp_b1.pth, which does not exist; make it '
         'by `mkdir -p checkpoints && python tools/convert_checkpoint.py https://github.com/ShoufaChen/CycleMLP/'
         'releases/download/v0.1/CycleMLP_B1.pth checkpoints/cyclemlp_b1.pth`, or train without by --cfg-options '
-        'model.backbone.init_cfg=None')
+        'model.backbone.init_cfg=None'))
+
+
+FEW = f"""
+_base_ = '{CONFIGS}/bccd_retinanet_b1.py'
+model = dict(
+    backbone=dict(
+        arch=dict(_delete_=True, depths=(1, 1, 1, 1), embed_dims=(8, 8, 8, 8), mlp_ratios=(1, 1, 1, 1)),
+        init_cfg=dict(type='Pretrained', checkpoint='absent.pth')),
+    neck=dict(in_channels=[8, 8, 8], out_channels=16),
+    bbox_head=dict(in_channels=16, feat_channels=16),
+    test_cfg=dict(score_thr=0.))
+train_dataloader = dict(num_workers=0, dataset=dict(data_root='few', ann_file='few.json'))
+val_dataloader = dict(num_workers=0, dataset=dict(data_root='few', ann_file='few.json'))
+test_dataloader = dict(num_workers=0, dataset=dict(data_root='few', ann_file='few.json'))
+val_evaluator = dict(ann_file='few/few.json')
+test_evaluator = dict(ann_file='few/few.json')
+train_cfg = dict(max_epochs=1, val_interval=1)
+"""
+
+
+def test_weights_are_needed_to_start_but_neither_to_test_nor_to_resume(tmp_path, tool):
+    (tmp_path / 'few.py').write_text(FEW)
+    (tmp_path / 'few/images').mkdir(parents=True)
+    for i in (1, 2):
+        Image.new('RGB', (96, 64), (90 * i, 0, 0)).save(tmp_path / f'few/images/{i}.png')
+    (tmp_path / 'few/few.json').write_text(json.dumps(dict(
+        images=[dict(id=i, file_name=f'{i}.png', width=96, height=64) for i in (1, 2)],
+        annotations=[dict(id=i, image_id=i, category_id=1, bbox=[9, 9, 50, 40], area=2000, iscrowd=0) for i in (1, 2)],
+        categories=[dict(id=i, name=name) for i, name in enumerate(('RBC', 'WBC', 'Platelets'), start=1)])))
+
+    code, _, error = tool(tmp_path, 'train.py', 'few.py')
+    assert code == 2 and 'model.backbone in absent.pth, which does not exist; correct the path, or train' in error
+    args = 'train.py', 'few.py', '--cfg-options'
+    assert tool(tmp_path, *args, 'model.backbone.init_cfg=None')[0] == 0
+    code, output, _ = tool(tmp_path, 'test.py', 'few.py', 'work_dirs/few/epoch_1.pth')
+    assert code == 0 and re.search(r'^coco/bbox_mAP_50: \d', output, re.MULTILINE)
+    assert tool(tmp_path, *args, 'train_cfg.max_epochs=2', '--resume')[0] == 0
+    with open(tmp_path / 'work_dirs/few/curves.csv', newline='') as file:
+        rows = list(csv.DictReader(file))
+    assert [row['epoch'] for row in rows] == ['1', '2']
+    # All boxes are of medium size, and of one class: there is no AP of others.
+    assert {'train loss', 'test bbox_mAP', 'test bbox_mAP_m', 'test RBC_precision'} <= set(rows[0])
+    assert not {'test bbox_mAP_s', 'test bbox_mAP_l', 'test WBC_precision'} & set(rows[0])

@@ -95,7 +95,7 @@ def main() -> int:
         with console.status(f'{number} of {len(args.configs)}: {config}'):
             costs.append(cost_of(config, args.shape, args.train_step))
         if costs[-1].status != 'ok':
-            console.print(f'error: {config}: {costs[-1].status}', style='red', markup=False, highlight=False)
+            console.print(f'error: {config}: {costs[-1].status}', style='red', markup=False, soft_wrap=True)
         write_csv(costs, args.out)  # at once, should the run be stopped
     measured = [cost for cost in costs if cost.status == 'ok']
     if measured:

@@ -121,7 +121,7 @@ def run_steps(cost: Cost, model: BaseModel, config: Config, batch: Callable[[int
     model.train()
     optim_wrapper = build_optim_wrapper(model, config.optim_wrapper)
     losses, cost.train_s = timed(lambda: model.train_step(batch(TRAINING_BATCH), optim_wrapper))
-    cost.loss = float(losses['loss'])
+    cost.loss = losses['loss'].item()
     if torch.cuda.is_available():
         cost.peak_bytes = torch.cuda.max_memory_allocated()
     else:  # in KiB on Linux, in bytes on a Mac
