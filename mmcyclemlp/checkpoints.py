@@ -18,7 +18,7 @@ from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Named
 import numpy as np
 import torch
 from mmengine.logging import HistoryBuffer
-from mmengine.model import is_model_wrapper
+from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import CheckpointLoader
 from torch import Tensor, nn
 
@@ -156,7 +156,8 @@ def check_fits(model: nn.Module, checkpoint: Mapping[str, Any], path: PathLike) 
     """Check that a checkpoint holds exactly the model's entries, before anything loads it non-strictly.
 
     Args:
-        model (nn.Module): the model as the config builds it, wrapped for distributed training or not.
+        model (nn.Module): the model as the config builds it, wrapped for distributed training, for test-time
+            augmentation, or not.
         checkpoint (Mapping): what :func:`read_checkpoint` returned: with ``state_dict``, or a bare state dict.
         path (str | os.PathLike): names the checkpoint in the message.
 
@@ -169,7 +170,9 @@ def check_fits(model: nn.Module, checkpoint: Mapping[str, Any], path: PathLike) 
         raise InputError(f'expected weights of mmcyclemlp, but {name} holds original CycleMLP weights; convert them '
                          f'with `python tools/convert_checkpoint.py {name} CONVERTED.pth`')
     _check_tensors(state_dict, name)
-    expected = (model.module if is_model_wrapper(model) else model).state_dict()
+    if is_model_wrapper(model) or isinstance(model, BaseTTAModel):
+        model = model.module
+    expected = model.state_dict()
     differences = _differences(expected, state_dict)
     if not differences:
         return

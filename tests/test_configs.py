@@ -39,6 +39,9 @@ def test_the_leaves_are_found():
             'cyclemlp/coco-mini_mask-rcnn_b1.py', 'cyclemlp/digit-scenes_retinanet_b1.py',
             'cyclemlp/bccd_retinanet_b1.py', 'baselines/bccd_retinanet_r18.py',
             *(f'cyclemlp/coco_{head}_b{i}.py' for head in ('retinanet', 'mask-rcnn') for i in '12345')} <= set(NAMES)
+    assert {'cyclemlp/cityscapes_fpn_b2.py', 'cyclemlp/camvid_fpn_b1.py', 'cyclemlp/digit-scenes_fpn_b1.py',
+            'baselines/camvid_fpn_r18.py', *(f'cyclemlp/ade20k_fpn_b{i}.py' for i in '12345'),
+            *(f'cyclemlp/ade20k_upernet_b{i}.py' for i in '235')} <= set(NAMES)
 
 
 @each_leaf

@@ -22,6 +22,7 @@ from mmcyclemlp.engine import ConsoleRunner, input_errors
 from mmcyclemlp.engine.annotations import check_annotations
 from mmcyclemlp.engine.command_line import add_arguments, prepare
 from mmcyclemlp.engine.processes import leave_processes
+from mmcyclemlp.engine.segmentation import check_masks
 from mmcyclemlp.errors import InputError
 
 
@@ -44,6 +45,7 @@ def main() -> None:
     checkpoint = read_checkpoint(args.checkpoint)
     config.load_from, config.resume = args.checkpoint, False
     check_annotations(config, 'test')
+    check_masks(config, 'test')
     runner = ConsoleRunner.from_cfg(config)
     check_fits(runner.model, checkpoint, args.checkpoint)
     metrics = {name: float(value) for name, value in runner.test().items() if isinstance(value, Real)}

@@ -21,6 +21,7 @@ from mmcyclemlp.engine import ConsoleRunner, input_errors
 from mmcyclemlp.engine.annotations import check_annotations
 from mmcyclemlp.engine.command_line import add_arguments, prepare
 from mmcyclemlp.engine.processes import leave_processes
+from mmcyclemlp.engine.segmentation import check_masks
 from mmcyclemlp.engine.training import (
     check_start,
     last_checkpoint,
@@ -59,6 +60,7 @@ def main() -> None:
     if checkpoint is None:
         check_start(config)
     check_annotations(config, 'train', 'val')
+    check_masks(config, 'train', 'val')
     runner = ConsoleRunner.from_cfg(config)
     if checkpoint is not None:
         check_fits(runner.model, checkpoint, config.load_from)

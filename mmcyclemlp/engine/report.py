@@ -13,5 +13,7 @@ def input_errors() -> Iterator[None]:
         yield
     except InputError as error:
         sys.stdout.flush()  # so that the sentence comes last where both go to one file
-        print(f'error: {error}', file=sys.stderr, flush=True)
+        # From a process that loads data it comes at the end of that process's traceback, as text.
+        sentence = str(error).rpartition(f'{type(error).__name__}: ')[2].strip()
+        print(f'error: {sentence}', file=sys.stderr, flush=True)
         sys.exit(2)

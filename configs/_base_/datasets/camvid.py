@@ -1,0 +1,39 @@
+# Road scenes of 480x360: 367 for training, 101 for validation, seen at three quarters of their size, and in training
+# at scales around it. 11 stands where none of the classes 0 to 10 applies.
+train_dataloader = dict(
+    batch_size=4,
+    num_workers=2,
+    persistent_workers=True,
+    dataset=dict(
+        type='CamVid',
+        data_root='data/camvid',
+        split='train',
+        pipeline=[
+            dict(type='LoadReadableImage'),
+            dict(type='LoadCheckedMask', num_classes=11, ignore_index=11),
+            dict(type='RandomResize', scale=(360, 270), ratio_range=(0.5, 1.5), keep_ratio=True),
+            dict(type='RandomCrop', crop_size=(192, 256), cat_max_ratio=0.75, ignore_index=11),
+            dict(type='RandomFlip', prob=0.5),
+            dict(type='PhotoMetricDistortion'),
+            dict(type='PackSegInputs'),
+        ]),
+    sampler=dict(type='InfiniteSampler', shuffle=True))
+val_dataloader = dict(
+    batch_size=1,
+    num_workers=2,
+    persistent_workers=True,
+    dataset=dict(
+        type='CamVid',
+        data_root='data/camvid',
+        split='val',
+        pipeline=[
+            dict(type='LoadReadableImage'),
+            dict(type='Resize', scale=(360, 270), keep_ratio=True),
+            dict(type='LoadCheckedMask', num_classes=11, ignore_index=11),
+            dict(type='PackSegInputs'),
+        ]),
+    sampler=dict(type='DefaultSampler', shuffle=False))
+test_dataloader = val_dataloader
+
+val_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'], ignore_index=11)
+test_evaluator = val_evaluator

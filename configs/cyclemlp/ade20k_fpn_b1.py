@@ -1,0 +1,11 @@
+_base_ = [
+    '../_base_/models/fpn_cyclemlp.py',
+    '../_base_/datasets/ade20k.py',
+    '../_base_/schedules/adamw_poly_40k.py',
+    '../_base_/segmentation_runtime.py',
+]
+model = dict(
+    data_preprocessor=dict(size=(512, 512)),
+    backbone=dict(
+        init_cfg=dict(type='Pretrained', checkpoint='checkpoints/cyclemlp_b1.pth', prefix='backbone.')),
+    decode_head=dict(num_classes=150))

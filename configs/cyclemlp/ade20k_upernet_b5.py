@@ -1,0 +1,5 @@
+_base_ = 'ade20k_upernet_b2.py'
+model = dict(
+    backbone=dict(arch='b5', init_cfg=dict(checkpoint='checkpoints/cyclemlp_b5.pth')),
+    decode_head=dict(in_channels=[96, 192, 384, 768]),
+    auxiliary_head=dict(in_channels=384))

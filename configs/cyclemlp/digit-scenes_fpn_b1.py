@@ -1,0 +1,19 @@
+_base_ = [
+    '../_base_/models/fpn_cyclemlp.py',
+    '../_base_/datasets/digit_scenes_segmentation.py',
+    '../_base_/schedules/adamw_poly_40k.py',
+    '../_base_/segmentation_runtime.py',
+]
+model = dict(
+    data_preprocessor=dict(size=(192, 192)),
+    backbone=dict(drop_path_rate=0.),
+    neck=dict(out_channels=64),
+    decode_head=dict(in_channels=[64, 64, 64, 64], channels=64, num_classes=11))
+optim_wrapper = dict(optimizer=dict(lr=5e-4, weight_decay=0.05))
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.01, by_epoch=False, end=100),
+    dict(type='PolyLR', power=0.9, by_epoch=False),
+]
+train_cfg = dict(max_iters=1800, val_interval=600)
+default_hooks = dict(checkpoint=dict(interval=600))
+auto_scale_lr = dict(base_batch_size=4)

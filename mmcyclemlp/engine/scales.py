@@ -1,0 +1,82 @@
+"""Testing at another input scale, and together with mirrored images, by changes to a config."""
+from copy import deepcopy
+from typing import Any, List, Sequence, Union
+
+from mmengine import Config
+
+from mmcyclemlp.errors import InputError
+
+# Transforms that decide the input's size, and their numbers that do.
+SIZED = {'CenterCrop': 'crop_size', 'FixScaleResize': 'scale', 'Resize': 'scale', 'ResizeEdge': 'scale'}
+FLIP_KEYS = ('flip', 'flip_direction')
+
+
+def test_pipeline(config: Config) -> list:
+    """The pipeline of a config's test dataset, inside any wrappers.
+
+    Raises:
+        InputError: there is none.
+    """
+    section = (config.get('test_dataloader') or {}).get('dataset')
+    while section is not None and 'pipeline' not in section:
+        section = section.get('dataset')
+    if section is None:
+        raise InputError('expected a config whose test_dataloader.dataset has a pipeline, but found none; add one')
+    return section['pipeline']
+
+
+def scale_input(config: Config, factor: float) -> None:
+    """Let the network see test images ``factor`` times as large as the config has them, in place.
+
+    Where the pipeline resizes, its numbers are multiplied; where it does not, a Resize follows the loading of the
+    image. Annotations are compared at the size that the config's metric takes.
+    """
+    pipeline = test_pipeline(config)
+    sized = [transform for transform in pipeline if _name(transform) in SIZED]
+    for transform in sized:
+        if transform.get('scale_factor') is not None:
+            transform['scale_factor'] = _times(transform['scale_factor'], factor)
+        else:
+            key = SIZED[_name(transform)]
+            transform[key] = _times(transform[key], factor)
+    if not sized:
+        pipeline.insert(_after_image(pipeline), dict(type='Resize', scale_factor=float(factor), keep_ratio=True))
+
+
+def add_flip(config: Config) -> None:
+    """Let the test average over each image and its mirror image, by mmcv's TestTimeAug, in place.
+
+    The model has to be wrapped by the config's ``tta_model`` as well.
+
+    Raises:
+        InputError: the config has no ``tta_model``.
+    """
+    if 'tta_model' not in config:
+        raise InputError("a test with mirrored images expects the config to say how predictions are merged, such as "
+                         "tta_model=dict(type='SegTTAModel') for segmentation; add it")
+    pipeline = test_pipeline(config)
+    start = max([_after_image(pipeline), *(i + 1 for i, transform in enumerate(pipeline) if _name(transform) in SIZED)])
+    rest = deepcopy(pipeline[start:])
+    for transform in rest:
+        if 'meta_keys' in transform:
+            transform['meta_keys'] = (*transform['meta_keys'], *FLIP_KEYS)
+    flips = [dict(type='RandomFlip', prob=prob, direction='horizontal') for prob in (0., 1.)]
+    pipeline[start:] = [dict(type='TestTimeAug', transforms=[flips, *([transform] for transform in rest)])]
+
+
+def _after_image(pipeline: Sequence[dict]) -> int:
+    """Index of the transform after the one that loads the image; 0 where the dataset holds images."""
+    return next((i + 1 for i, transform in enumerate(pipeline) if 'Image' in _name(transform)), 0)
+
+
+def _times(value: Any, factor: float) -> Union[int, float, tuple, List]:
+    """A size, or each of several, times ``factor``; whole numbers stay whole, and above 0."""
+    if isinstance(value, (list, tuple)):
+        return type(value)(_times(part, factor) for part in value)
+    if isinstance(value, int):
+        return max(1, round(value * factor)) if value > 0 else value  # -1 stands for no limit
+    return value * factor
+
+
+def _name(transform: dict) -> str:
+    return str(transform['type']).split('.')[-1]

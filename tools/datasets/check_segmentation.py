@@ -1,0 +1,99 @@
+#!/usr/bin/env python
+"""Check all images and masks of a segmentation dataset: names, sizes, label values, and whether they can be read.
+
+    python tools/datasets/check_segmentation.py configs/cyclemlp/camvid_fpn_b1.py
+    python tools/datasets/check_segmentation.py data/mine/images data/mine/masks --classes 5
+
+Exit code 0: nothing found; 1: faults, the first ten of which are named; 2: what can be mended in the call itself,
+told in one line.
+"""
+import sys
+from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from pathlib import Path
+from typing import Dict, Iterator, List, Tuple
+
+# A checkout works without installation, from any folder.
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from mmengine.registry import DefaultScope
+from rich.progress import track
+
+from mmcyclemlp.datasets.masks import Labels, check_size, find_pairs, read_mask
+from mmcyclemlp.engine import input_errors, load_config
+from mmcyclemlp.engine.segmentation import mask_sources
+from mmcyclemlp.engine.unreadable import LoadReadableImage
+from mmcyclemlp.errors import InputError
+
+SHOWN = 10
+
+
+def parse_args() -> Namespace:
+    parser = ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
+    parser.add_argument('paths', nargs='+', metavar='PATH',
+                        help='a config, whose datasets for training, validation and test are checked; or a folder of '
+                        'images and one of masks with the same names up to the suffix')
+    parser.add_argument('--classes', type=int, metavar='N', help='of two folders: masks hold 0 to N-1')
+    parser.add_argument('--ignore', type=int, metavar='VALUE', help='of two folders: or this value (default: 255)')
+    return parser.parse_args()
+
+
+def of_folders(args: Namespace) -> Tuple[Dict[Tuple[str, str], Labels], List[str]]:
+    """Pairs of image and mask with what the mask may hold, and sentences about files without counterpart."""
+    if args.classes is None or not 1 <= args.classes <= 256:
+        raise InputError(f'two folders need --classes N, from 1 to 256, but got {args.classes}; say how many there are')
+    pairs, faults = find_pairs(*map(Path, args.paths))
+    labels = Labels(args.classes, 255 if args.ignore is None else args.ignore)
+    return dict.fromkeys(pairs, labels), faults
+
+
+def of_config(args: Namespace) -> Tuple[Dict[Tuple[str, str], Labels], List[str]]:
+    """As :func:`of_folders`, of all datasets of a config."""
+    if args.classes is not None or args.ignore is not None:
+        raise InputError('--classes and --ignore belong to two folders, but got a config, which says them itself; '
+                         'leave them out')
+    config = load_config(args.paths[0])
+    if config.get('default_scope') != 'mmseg':
+        raise InputError(f'expected a config of segmentation, but {args.paths[0]} has default_scope '
+                         f'{config.get("default_scope")!r}; give another')
+    pairs, extra = {}, {}
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        for source in mask_sources(config, 'train', 'val', 'test'):  # the last two are often the same
+            pairs.update(dict.fromkeys(source.pairs, source.labels))
+            extra.update(dict.fromkeys(source.extra))
+    return pairs, [f'{mask} has no image' for mask in extra]
+
+
+def faults_of(pairs: Dict[Tuple[str, str], Labels]) -> Iterator[str]:
+    """A sentence for each image or mask at fault."""
+    load = LoadReadableImage()
+    for (image_path, mask_path), labels in track(pairs.items(), 'Images and masks', total=len(pairs)):
+        size = None
+        try:
+            size = load(dict(img_path=image_path))['ori_shape']
+        except InputError as error:
+            yield str(error)
+        try:
+            mask = read_mask(mask_path, labels)
+            if size is not None:
+                check_size(mask, mask_path, size, image_path)
+        except InputError as error:
+            yield str(error)
+
+
+def main() -> None:
+    args = parse_args()
+    if len(args.paths) > 2:
+        raise InputError(f'expected a config, or a folder of images and one of masks, but got {len(args.paths)} paths')
+    pairs, faults = of_config(args) if len(args.paths) == 1 else of_folders(args)
+    faults += faults_of(pairs)
+    print(f'{len(pairs):,} images with masks: {f"{len(faults):,} faults" if faults else "nothing found"}')
+    for fault in faults[:SHOWN]:
+        print(f'- {fault}')
+    if len(faults) > SHOWN:
+        print(f'- and {len(faults) - SHOWN:,} more')
+    sys.exit(1 if faults else 0)
+
+
+if __name__ == '__main__':
+    with input_errors():
+        main()
