@@ -1,4 +1,4 @@
-"""Time and peak memory of a segmentation network on one whole image, its mixers computed in several ways."""
+"""Time and peak memory of a segmentation network and its backbone on one whole image, mixers computed in several ways."""
 import sys
 from pathlib import Path
 from typing import List, Optional
@@ -28,6 +28,17 @@ class Segmenter(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.network(x, mode='tensor')
+
+
+class LastMap(nn.Module):
+    """A backbone of which the last map is looked at, ``[B, 3, H, W] -> [B, C, H/32, W/32]``."""
+
+    def __init__(self, backbone: nn.Module):
+        super().__init__()
+        self.backbone = backbone
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.backbone(x)[-1]
 
 
 def segmenter(path: Path) -> Segmenter:
@@ -72,7 +83,9 @@ def main(argv: Optional[List[str]] = None) -> int:
     names = args.rivals or ['ours', 'ours-deform_conv', 'ours-original']
     book = cli.Book(args.out, args.quick)
     model = segmenter(args.config)
-    book.measure(args.config.stem, lambda: measure_image(settings, model, args.config.stem, *args.size, names))
+    for case, part in ((args.config.stem, model), (f'its backbone, {model.network.backbone.arch}',
+                                                   LastMap(model.network.backbone))):
+        book.measure(case, lambda: measure_image(settings, part, case, *args.size, names))  # noqa: B023
     return book.close()
 
 
