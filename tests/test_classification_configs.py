@@ -189,6 +189,16 @@ def test_the_literal_recipe_trains(data, tmp_path):
     assert 0 <= float(row['train accuracy']) <= 1
 
 
+def test_the_light_recipe_crops_and_flips(data, tmp_path):
+    config = load_config(CONFIGS / 'cyclemlp/cifar10_b1_light.py')
+    assert [step.type for step in config.train_dataloader.dataset.pipeline] == [
+        'RandomCrop', 'RandomFlip', 'PackInputs']
+    assert [step.type for step in config.val_dataloader.dataset.pipeline] == ['PackInputs']
+    assert config.model.backbone.stem_stride == 2
+    runner, row = two_iterations(config, data, tmp_path)
+    assert type(runner.model.head.loss_module) is CrossEntropyLoss and 0 <= float(row['train accuracy']) <= 1
+
+
 @pytest.mark.parametrize('name', ['cyclemlp/cifar10_b1_strong.py', 'baselines/cifar10_resnet18_strong.py'])
 def test_strong_leaves_are_the_seeds_with_another_recipe(name, tmp_path):
     config = load_config(CONFIGS / name)

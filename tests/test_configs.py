@@ -97,7 +97,7 @@ def test_every_run_draws_its_curves_and_resumes_its_schedule(path):
 def test_the_name_says_dataset_and_arch(path):
     config = load_config(path)
     if path.parent.name == 'cyclemlp':
-        assert re.fullmatch(rf'.*_{config.model.backbone.arch}(_(seed-literal|strong|ms-3x))?', path.stem)
+        assert re.fullmatch(rf'.*_{config.model.backbone.arch}(_(seed-literal|light|strong|ms-3x))?', path.stem)
 
 
 def test_cifar10_follows_the_seeds_recipe():

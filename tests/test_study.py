@@ -226,6 +226,17 @@ def test_a_run_that_fails_is_named_and_the_others_go_on(study, tmp_path):
     assert [RunFolder(run, tmp_path).state for run in study.runs] == ['failed', *['finished'] * 3]
 
 
+def test_mixed_precision_is_an_option_of_the_training_and_a_setting(study, tmp_path):
+    (tmp_path / 'notes.py').write_text('import sys; print(sys.argv)')
+    mixed = load_study(write_study(tmp_path, amp=True))
+    for each, expected in ((study, False), (mixed, True)):
+        out = tmp_path / f'amp {expected}'
+        run_study(each, out, tmp_path / 'notes.py', dict(os.environ), lambda line: None)
+        logs = [(out / run.folder / 'console.log').read_text() for run in each.runs]
+        assert len(logs) == len(each.runs) and all(("'--amp'" in log) is expected for log in logs)
+    assert study.runs[0].seed == mixed.runs[0].seed and study.runs[0].settings != mixed.runs[0].settings
+
+
 def test_a_run_that_is_killed_has_failed(study, tmp_path):
     lines = []
     (tmp_path / 'dies.py').write_text('import os, signal; os.kill(os.getpid(), signal.SIGKILL)')
@@ -291,7 +302,7 @@ def test_a_stopped_study_ends_its_training_and_one_at_a_time_trains(study, tmp_p
 
 def test_every_shipped_study_can_be_read():
     names = [path.stem for path in STUDIES]
-    assert {'cifar10-quick', 'cifar10-literal', 'cifar10-short', 'cifar10-stem', 'cifar10-strong', 'cifar10-seed',
+    assert {'cifar10-quick', 'cifar10-literal', 'cifar10-short', 'cifar10-stem', 'cifar10-light', 'cifar10-strong', 'cifar10-seed',
             'stl10-seed'} <= set(names)
     for path in STUDIES:
         plan = load_study(path)
@@ -303,6 +314,20 @@ def test_every_shipped_study_can_be_read():
 def test_the_literal_study_is_the_begin_of_the_long_schedule():
     run, = load_study(REPO / 'configs' / 'studies' / 'cifar10-literal.yml').runs
     assert run.epochs == 10 and run.config.param_scheduler[0].T_max == 100
+
+
+def test_the_stem_study_changes_only_what_its_names_say():
+    """Each run once without and once with crops and flips; nothing else differs."""
+    configs = {run.name: run.config for run in load_study(REPO / 'configs' / 'studies' / 'cifar10-stem.yml').runs}
+    assert len(configs) == 10
+    for name, config in configs.items():
+        _, stride, _, kernel, augmentation = name.split()
+        crop, flip, _ = config.train_dataloader.dataset.pipeline
+        assert (crop.padding, flip.prob) == ((4, 0.5) if augmentation == 'augmented' else (0, 0.))
+        backbone = config.model.backbone
+        assert (backbone.pop('stem_stride'), backbone.pop('kernel_size')) == (int(stride), int(kernel))
+        crop.padding, flip.prob = None, None
+    assert len({str(config.to_dict()) for config in configs.values()}) == 1
 
 
 @pytest.mark.parametrize('changes, sentence', [
@@ -317,6 +342,7 @@ def test_the_literal_study_is_the_begin_of_the_long_schedule():
     (dict(options={'train_cfg._delete_': True, 'train_cfg.by_epoch': False, 'train_cfg.max_iters': 5}, epochs=None),
      'a study expects runs by epochs'),
     (dict(image_size='large'), r"tiny.yml expects image_size to be of type int, but got 'large'; correct it"),
+    (dict(amp=1), r'tiny.yml expects amp to be of type bool, but got 1'),
     (dict(seeds=0), r'tiny.yml expects seeds to be of type list, but got 0'),
 ])
 def test_a_wrong_plan_is_refused_in_a_sentence(tmp_path, changes, sentence):

@@ -71,6 +71,7 @@ def _train(folder: RunFolder, ahead: List[RunFolder], train: Path, environment: 
     before, told = folder.seconds, folder.epochs
     say(f'{f"epochs {told + 1} to" if told else "training"} {run.epochs}{"" if told else " epochs"}')
     command = [sys.executable, str(train), str(run.path), '--work-dir', str(folder.path), '--seed', str(run.seed)]
+    command += ['--amp'] if run.amp else []
     command += ['--resume', str(checkpoint)] if checkpoint else []
     command += ['--cfg-options', *(f'{key}={value}' for key, value in run.options.items())] if run.options else []
     start = time.monotonic()

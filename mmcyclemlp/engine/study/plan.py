@@ -13,7 +13,8 @@ from mmcyclemlp.errors import InputError
 from ..config import load_config
 
 # Keys and what they hold.
-STUDY_KEYS = dict(title=str, image_size=int, epochs=int, seeds=list, options=dict, compare_with_seed=bool, runs=list)
+STUDY_KEYS = dict(title=str, image_size=int, epochs=int, seeds=list, amp=bool, options=dict, compare_with_seed=bool,
+                  runs=list)
 RUN_KEYS = dict(name=str, config=str, options=dict)
 
 
@@ -24,6 +25,7 @@ class Run(NamedTuple):
     path: Path  # of the config
     options: Dict[str, Any]  # as --cfg-options takes them
     config: Config  # with the options
+    amp: bool = False  # train in mixed precision
 
     @property
     def folder(self) -> str:
@@ -46,7 +48,8 @@ class Run(NamedTuple):
     @property
     def settings(self) -> str:
         """A checksum of all settings but where the data lie."""
-        return hashlib.sha256(f'{self.seed} {_without_places(self.config.to_dict())}'.encode()).hexdigest()
+        amp = 'amp ' if self.amp else ''
+        return hashlib.sha256(f'{self.seed} {amp}{_without_places(self.config.to_dict())}'.encode()).hexdigest()
 
 
 class Study(NamedTuple):
@@ -62,7 +65,7 @@ def load_study(path: Path) -> Study:
     """Read a study's file, and the config of each of its runs.
 
     The file is YAML: ``title``, ``image_size``, ``runs`` (each with ``name``, ``config``, a path from the file's
-    folder, and ``options``), and what holds for all runs: ``epochs``, ``seeds``, ``options``.
+    folder, and ``options``), and what holds for all runs: ``epochs``, ``seeds``, ``amp`` (mixed precision), ``options``.
 
     Raises:
         InputError: the file cannot be read; a key is unknown or missing; a config or an option is refused.
@@ -81,7 +84,8 @@ def load_study(path: Path) -> Study:
         config_path = path.parent / entry['config']
         options = {**common, **entry.get('options', {})}
         for seed in content.get('seeds', [0]):
-            runs.append(Run(entry['name'], seed, config_path, options, _config(config_path, options)))
+            runs.append(Run(entry['name'], seed, config_path, options, _config(config_path, options),
+                            content.get('amp', False)))
     folders = [run.folder for run in runs]
     twice = next((folder for folder in folders if folders.count(folder) > 1), None)
     if twice:
