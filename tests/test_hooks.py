@@ -180,9 +180,10 @@ def test_a_failed_write_leaves_the_last_table(tmp_path, monkeypatch):
         raise OSError('no space left')
 
     monkeypatch.setattr(csv.DictWriter, 'writerows', full_disk)
-    with pytest.raises(OSError, match='no space'):
+    with pytest.raises(InputError, match=r'could not write .*curves.csv \(no space left\); check .* the free space'):
         run(tmp_path, EPOCHS, [CurvesHook()])
     assert (tmp_path / 'curves.csv').read_text() == before
+    assert not list(tmp_path.glob('.*'))  # where a temporary name would lie
 
 
 WARMUP_COSINE = [dict(type='LinearLR', start_factor=0.1, by_epoch=False, end=6),

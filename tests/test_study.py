@@ -302,8 +302,8 @@ def test_a_stopped_study_ends_its_training_and_one_at_a_time_trains(study, tmp_p
 
 def test_every_shipped_study_can_be_read():
     names = [path.stem for path in STUDIES]
-    assert {'cifar10-quick', 'cifar10-literal', 'cifar10-short', 'cifar10-stem', 'cifar10-light', 'cifar10-strong', 'cifar10-seed',
-            'stl10-seed'} <= set(names)
+    assert {'cifar10-quick', 'cifar10-literal', 'cifar10-start', 'cifar10-short', 'cifar10-stem', 'cifar10-light',
+            'cifar10-strong', 'cifar10-seed', 'stl10-seed'} <= set(names)
     for path in STUDIES:
         plan = load_study(path)
         assert plan.name == path.stem and {run.dataset for run in plan.runs} == {plan.name.partition('-')[0]}
@@ -319,15 +319,20 @@ def test_the_literal_study_is_the_begin_of_the_long_schedule():
 def test_the_stem_study_changes_only_what_its_names_say():
     """Each run once without and once with crops and flips; nothing else differs."""
     configs = {run.name: run.config for run in load_study(REPO / 'configs' / 'studies' / 'cifar10-stem.yml').runs}
-    assert len(configs) == 10
+    assert len(configs) == 12
     for name, config in configs.items():
-        _, stride, _, kernel, augmentation = name.split()
+        *system, augmentation = name.split()
         crop, flip, _ = config.train_dataloader.dataset.pipeline
         assert (crop.padding, flip.prob) == ((4, 0.5) if augmentation == 'augmented' else (0, 0.))
-        backbone = config.model.backbone
-        assert (backbone.pop('stem_stride'), backbone.pop('kernel_size')) == (int(stride), int(kernel))
         crop.padding, flip.prob = None, None
-    assert len({str(config.to_dict()) for config in configs.values()}) == 1
+        backbone = config.model.backbone
+        if system != ['ResNet-18']:
+            _, stride, _, kernel = system
+            assert (backbone.pop('stem_stride'), backbone.pop('kernel_size')) == (int(stride), int(kernel))
+    cyclemlp = {str(config.to_dict()) for name, config in configs.items() if name.startswith('stride')}
+    resnet = {str(config.to_dict()) for name, config in configs.items() if name.startswith('ResNet')}
+    assert (len(cyclemlp), len(resnet)) == (1, 1)
+    assert len({str({**config.to_dict(), 'model': None}) for config in configs.values()}) == 1
 
 
 @pytest.mark.parametrize('changes, sentence', [

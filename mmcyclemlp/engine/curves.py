@@ -1,9 +1,8 @@
 """Loss and accuracy curves of a run, as a table and as a picture."""
 import csv
-import os
 from numbers import Real
 from pathlib import Path
-from typing import Callable, Dict, List, Optional
+from typing import Dict, List, Optional
 
 import torch
 from matplotlib.figure import Figure
@@ -12,6 +11,8 @@ from mmengine.dist import all_reduce, is_main_process
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import IterBasedTrainLoop
+
+from mmcyclemlp.files import written_whole
 
 # Names of the MM libraries -> (column, factor); the factors turn percent into fractions.
 TRAIN_COLUMNS = {
@@ -111,14 +112,10 @@ def _columns(rows: List[Dict[str, str]]) -> List[str]:
 
 def write_csv(path: Path, rows: List[Dict[str, str]]) -> None:
     """Write rows, whose first key is the epoch or iteration, as a whole or not at all."""
-
-    def write(temporary: Path) -> None:
-        with temporary.open('w', newline='', encoding='utf-8') as file:
-            writer = csv.DictWriter(file, [next(iter(rows[0])), *_columns(rows)], lineterminator='\n')
-            writer.writeheader()
-            writer.writerows(rows)
-
-    _replace(path, write)
+    with written_whole(path) as temporary, temporary.open('w', newline='', encoding='utf-8') as file:
+        writer = csv.DictWriter(file, [next(iter(rows[0])), *_columns(rows)], lineterminator='\n')
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 def write_png(path: Path, rows: List[Dict[str, str]]) -> None:
@@ -137,15 +134,9 @@ def write_png(path: Path, rows: List[Dict[str, str]]) -> None:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
         axes.legend()
-    _replace(path, lambda temporary: figure.savefig(temporary, format='png', dpi=120))
+    with written_whole(path) as temporary:
+        figure.savefig(temporary, dpi=120)
 
 
 def _title(columns: List[str]) -> str:
     return 'accuracy' if all(c.endswith('accuracy') for c in columns) else 'metrics'
-
-
-def _replace(path: Path, write: Callable[[Path], None]) -> None:
-    """Write under a temporary name first: a killed run leaves the last whole file."""
-    temporary = path.with_name(f'.{path.name}.tmp')
-    write(temporary)
-    os.replace(temporary, path)

@@ -1,4 +1,4 @@
-"""Time and peak memory of a segmentation network and its backbone on one whole image, mixers computed in several ways."""
+"""Time and peak memory of a segmentation network and its backbone on one image, mixers computed in several ways."""
 import sys
 from pathlib import Path
 from typing import List, Optional

@@ -65,7 +65,8 @@ def load_study(path: Path) -> Study:
     """Read a study's file, and the config of each of its runs.
 
     The file is YAML: ``title``, ``image_size``, ``runs`` (each with ``name``, ``config``, a path from the file's
-    folder, and ``options``), and what holds for all runs: ``epochs``, ``seeds``, ``amp`` (mixed precision), ``options``.
+    folder, and ``options``), and what holds for all runs: ``epochs``, ``seeds``, ``amp`` (mixed precision) and
+    ``options``.
 
     Raises:
         InputError: the file cannot be read; a key is unknown or missing; a config or an option is refused.

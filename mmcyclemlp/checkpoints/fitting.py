@@ -1,0 +1,45 @@
+"""Whether a checkpoint fits a model, asked before anything loads it non-strictly."""
+import os
+from typing import Any, Mapping
+
+from mmengine.model import BaseTTAModel, is_model_wrapper
+from torch import nn
+
+from mmcyclemlp.errors import InputError
+
+from .converting import is_original, original_state_dict
+from .reading import PathLike
+from .state_dicts import arch_of, check_tensors, differences
+
+
+def check_fits(model: nn.Module, checkpoint: Mapping[str, Any], path: PathLike) -> None:
+    """Check that a checkpoint holds exactly the model's entries, before anything loads it non-strictly.
+
+    Args:
+        model (nn.Module): the model as the config builds it, wrapped for distributed training, for test-time
+            augmentation, or not.
+        checkpoint (Mapping): what :func:`read_checkpoint` returned: with ``state_dict``, or a bare state dict.
+        path (str | os.PathLike): names the checkpoint in the message.
+
+    Raises:
+        InputError: names the first missing or unexpected keys and other shapes, and both archs if they differ.
+    """
+    name = os.fspath(path)
+    state_dict = checkpoint.get('state_dict', checkpoint)
+    if any(is_original(key) for key in original_state_dict(checkpoint)):
+        raise InputError(f'expected weights of mmcyclemlp, but {name} holds original CycleMLP weights; convert them '
+                         f'with `python tools/convert_checkpoint.py {name} CONVERTED.pth`')
+    check_tensors(state_dict, name)
+    if is_model_wrapper(model) or isinstance(model, BaseTTAModel):
+        model = model.module
+    expected = model.state_dict()
+    separating = differences(expected, state_dict)
+    if not separating:
+        return
+    held, built = arch_of(state_dict), arch_of(expected)
+    if held and built and held != built:
+        raise InputError(f'{name} holds CycleMLP {held}, the config builds CycleMLP {built}; take the config of this '
+                         'checkpoint, or a checkpoint of this config')
+    raise InputError(f'{name} does not fit the model of the config: {separating}; take the config it was trained '
+                     "with, or give weights of the backbone alone by init_cfg=dict(type='Pretrained', "
+                     "checkpoint=FILE, prefix='backbone.')")

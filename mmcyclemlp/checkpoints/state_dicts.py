@@ -1,0 +1,57 @@
+"""What a state dict holds: whose network it is, and how it differs from another."""
+import re
+from collections import defaultdict
+from typing import Any, Dict, Iterable, Mapping, Optional, Tuple
+
+from torch import Tensor
+
+from mmcyclemlp.errors import InputError
+from mmcyclemlp.models import ARCHS
+
+
+def arch_of(state_dict: Mapping[str, Any]) -> Optional[str]:
+    """``b1`` to ``b5`` by the numbers of a state dict of ours, with or without ``backbone.``; else None."""
+    numbers = numbers_of(state_dict)
+    return next((arch for arch, settings in ARCHS.items() if settings == numbers), None)
+
+
+def numbers_of(state_dict: Mapping[str, Any]) -> Dict[str, Tuple[float, ...]]:
+    """``depths``, ``embed_dims`` and ``mlp_ratios`` as far as the first MLP layers of the stages tell."""
+    stages = defaultdict(list)
+    for key, value in state_dict.items():
+        match = re.fullmatch(r'(?:backbone\.)?stages\.(\d)\.\d+\.mlp\.fc1\.weight', key)
+        if match and value.dim() == 2 and value.shape[1]:
+            stages[int(match[1])].append(tuple(value.shape))  # [ratio * C, C]
+    shapes = [stages[i] for i in sorted(stages)]
+    return dict(
+        depths=tuple(len(blocks) for blocks in shapes),
+        embed_dims=tuple(blocks[0][1] for blocks in shapes),
+        mlp_ratios=tuple(blocks[0][0] / blocks[0][1] for blocks in shapes))
+
+
+def differences(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str:
+    """What separates two state dicts, the first few of each kind; empty if keys and shapes are the same."""
+    reshaped = [f'{key} {list(found[key].shape)} instead of {list(value.shape)}' for key, value in expected.items()
+                if key in found and found[key].shape != value.shape]
+    kinds = (('missing', [key for key in expected if key not in found]),
+             ('unexpected', [key for key in found if key not in expected]),
+             ('of another shape', reshaped))
+    return ', '.join(f'{kind} {first(items)}' for kind, items in kinds if items)
+
+
+def first(items: Iterable[str], most: int = 3) -> str:
+    items = list(items)
+    # Keys come from the file: repr keeps line breaks and terminal codes out of the message.
+    shown = ', '.join(repr(item)[1:-1][:120] for item in items[:most])
+    return shown + (f' and {len(items) - most} more' if len(items) > most else '')
+
+
+def check_tensors(state_dict: Any, name: str) -> None:
+    """Raise InputError unless this is a dict of key to real tensor."""
+    if not isinstance(state_dict, Mapping) or not state_dict:
+        raise InputError(f'expected a state dict, but {name} holds none; check that it is the right file')
+    others = [str(key) for key, value in state_dict.items()
+              if not isinstance(key, str) or not isinstance(value, Tensor)]
+    if others:
+        raise InputError(f'expected a state dict of tensors, but in {name} these are none: {first(others)}; check '
+                         'that it is the right file')
