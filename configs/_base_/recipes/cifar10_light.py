@@ -1,4 +1,5 @@
-# For runs of few epochs, where the strong recipe's mixed labels would only slow learning: crops and flips.
+# For runs of few epochs, where the strong recipe's mixed labels would only slow learning: crops and flips, and a
+# warm-up of half an epoch instead of two and a half.
 _base_ = ['../datasets/cifar10.py', '../schedules/adamw_cosine_warmup.py', '../classification_runtime.py']
 train_dataloader = dict(
     dataset=dict(
@@ -7,3 +8,7 @@ train_dataloader = dict(
             dict(type='RandomFlip', prob=0.5, direction='horizontal'),
             dict(type='PackInputs'),
         ]))
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.01, by_epoch=False, end=100),
+    dict(type='CosineAnnealingLR', by_epoch=True, eta_min=1e-5),
+]
