@@ -1,6 +1,5 @@
 """tools/study.py: its plans, its runs through kills and failures, its tables and pictures."""
 import csv
-import fcntl
 import multiprocessing
 import os
 import re
@@ -17,7 +16,7 @@ from PIL import Image
 from mmcyclemlp.checkpoints import read_checkpoint
 from mmcyclemlp.engine import load_config
 from mmcyclemlp.engine.study import load_study, run_study
-from mmcyclemlp.engine.study.execute import _progress
+from mmcyclemlp.engine.study.execute import _locked, _progress
 from mmcyclemlp.engine.study.record import RunFolder, read_curves
 from mmcyclemlp.engine.study.report import read_seed
 from mmcyclemlp.engine.study.results import Result, size_of
@@ -76,11 +75,19 @@ def tool(monkeypatch, capsys):
 
 
 def run_until_killed(path, out, amid):
-    """Run a study in a group of processes that is killed, as by a machine that goes down, once ``amid`` has a row."""
+    """Run a study whose processes are all killed, as by a machine that goes down, once ``amid`` has a row."""
+
+    popen, training = subprocess.Popen, path.with_suffix('.pid')
+
+    def noted(*args, **kwargs):
+        process = popen(*args, **kwargs)
+        training.write_text(str(process.pid))
+        return process
 
     def child():
         os.setsid()
         os.environ['OMP_NUM_THREADS'] = '1'
+        subprocess.Popen = noted
         run_study(load_study(path), out, REPO / 'tools' / 'train.py', dict(os.environ))
 
     process = multiprocessing.get_context('fork').Process(target=child)
@@ -88,7 +95,8 @@ def run_until_killed(path, out, amid):
     give_up = time.monotonic() + 120
     while not read_curves(amid) and time.monotonic() < give_up and process.is_alive():
         time.sleep(0.01)
-    os.killpg(process.pid, signal.SIGKILL)
+    for group in (process.pid, int(training.read_text())):
+        os.killpg(group, signal.SIGKILL)
     process.join()
 
 
@@ -262,7 +270,9 @@ def test_the_time_left_is_that_of_each_run(study, tmp_path):
 
 
 SLEEPER = """
-import pathlib, sys, time
+import pathlib, subprocess, sys, time
+stubborn = 'import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(100)'
+subprocess.Popen([sys.executable, '-c', stubborn], close_fds=False)
 work_dir = pathlib.Path(sys.argv[sys.argv.index('--work-dir') + 1])
 (work_dir / 'arguments').write_text(' '.join(sys.argv))
 time.sleep(100)
@@ -270,7 +280,7 @@ time.sleep(100)
 
 
 def test_a_stopped_study_ends_its_training_and_one_at_a_time_trains(study, tmp_path, monkeypatch):
-    """A process that takes its time stands for the training."""
+    """A process that takes its time stands for the training, with one that does not end for loading."""
     monkeypatch.setattr('mmcyclemlp.engine.study.execute.LOCK_SECONDS', 0.1)
     (tmp_path / 'sleeper.py').write_text(SLEEPER)
     out = tmp_path / 'out'
@@ -296,8 +306,9 @@ def test_a_stopped_study_ends_its_training_and_one_at_a_time_trains(study, tmp_p
     assert process.returncode == -signal.SIGTERM
     assert f'{tmp_path}' in arguments.read_text() and '--seed 0' in arguments.read_text()
     assert f'--cfg-options train_cfg.max_epochs={EPOCHS}' in arguments.read_text()
-    with open(out / '.lock', 'w') as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # free again
+    monkeypatch.setattr('mmcyclemlp.engine.study.execute.LOCK_SECONDS', 5)
+    with _locked(out):  # free again, once the system has cleared away what was killed
+        pass
 
 
 def test_every_shipped_study_can_be_read():

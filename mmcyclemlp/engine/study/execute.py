@@ -1,6 +1,8 @@
 """The runs of a study, one after the other, each by tools/train.py in a process of its own."""
 import contextlib
 import fcntl
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -14,7 +16,7 @@ from .plan import Run, Study
 from .record import FAILED, FINISHED, STARTED, RunFolder
 
 POLL_SECONDS = 0.2
-LOCK_SECONDS = 10  # for the loading processes of a run that was ended; they notice within 5
+LOCK_SECONDS = 10  # for what another study is ending just now
 
 
 def run_study(study: Study, work_dir: Path, train: Path, environment: Dict[str, str],
@@ -78,7 +80,7 @@ def _train(folder: RunFolder, ahead: List[RunFolder], train: Path, environment: 
     with (folder.path / 'console.log').open('a') as log:
         # The process inherits the lock: should it outlive the study, nothing else trains in its folder.
         process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, pass_fds=(lock.fileno(), ),
-                                   env=environment)
+                                   env=environment, start_new_session=True)
         try:
             code = None
             while code is None:
@@ -93,6 +95,9 @@ def _train(folder: RunFolder, ahead: List[RunFolder], train: Path, environment: 
             if process.poll() is None:
                 process.terminate()
                 process.wait()
+            # PyTorch's loading processes do not end with a training that is killed while their pipe is full.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 def _progress(folder: RunFolder, ahead: List[RunFolder]) -> str:
