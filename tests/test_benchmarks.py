@@ -30,7 +30,7 @@ def load(name):
 sys.path.insert(0, str(FOLDER))
 try:
     from bench import agreement, cli, groups, memory, networks, operators, profile, rows, targets, tasks, timing
-    models, ops, report, training = map(load, ('models', 'ops', 'report', 'training'))
+    models, ops, report, training, whole_image = map(load, ('models', 'ops', 'report', 'training', 'memory'))
 finally:
     sys.path.remove(str(FOLDER))
 
@@ -304,6 +304,26 @@ def test_clear_errors(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
     assert 'needs a CUDA GPU' in refused(ops.main, '--device', 'cuda', *out)
     assert os.listdir(tmp_path) == []
+
+
+# A segmentation network on one image.
+
+
+def test_memory_of_a_network_and_its_backbone(tmp_path, capsys):
+    config = str(REPO / 'configs' / 'cyclemlp' / 'digit-scenes_fpn_b1.py')
+    arguments = [config, '--size', '96', '64', '--quick', '--threads', '1', '--iters', '1', '--out', str(tmp_path)]
+    assert cli.run(lambda: whole_image.main(arguments)) == 0
+    found = rows.read_csv(tmp_path / 'speed-quick.csv')
+    assert {row.case for row in found} == {'digit-scenes_fpn_b1', 'its backbone, b1'}
+    assert {row.shape for row in found} == {'1x3x64x96'}
+    for case in {row.case for row in found}:
+        memory_of = {row.rival: row.peak_mib for row in found if row.case == case and row.status == rows.OK}
+        assert 0 < memory_of['ours'] <= memory_of['ours-original']
+    for wrong, sentence in (([config, '--train'], 'leave them out'),
+                            ([str(REPO / 'configs/cyclemlp/digits_b1.py')], 'expected a config of segmentation')):
+        with pytest.raises(SystemExit, match='^2$'):
+            cli.run(lambda: whole_image.main([*wrong, '--out', str(tmp_path)]))  # noqa: B023
+        assert sentence in capsys.readouterr().err
 
 
 # Profile and arithmetic.
