@@ -1,6 +1,7 @@
 """Draws docs/results/cifar10-stem/stem.png from the study's runs.csv, and prints how much of its input a mixer reads
 outside the map, as a table: `python docs/figures/stem.py`."""
 import csv
+import sys
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -25,9 +26,17 @@ def shares(stride, kernel_size):
     return [outside(side, channels, kernel_size) for side, channels in zip(sides, ARCHS['b1']['embed_dims'])]
 
 
-def main():
-    with (FOLDER / 'runs.csv').open(newline='') as file:
-        accuracies = {row['run']: 100 * float(row['last test accuracy']) for row in csv.DictReader(file)}
+def table():
+    """The shares, as Markdown."""
+    lines = ['| stem, kernels | stage 1 | 2 | 3 | 4 |', '|---|---|---|---|---|']
+    for stride, size in VARIANTS:
+        cells = ' | '.join(f'{100 * share:.0f} %' for share in shares(stride, size))
+        lines.append(f'| stride {stride} kernel {size} | {cells} |')
+    return '\n'.join(lines)
+
+
+def draw(accuracies):
+    """Accuracies beside the shares."""
     names = [f'stride {stride} kernel {size}' for stride, size in VARIANTS]
     figure = Figure(figsize=(11, 3.8), layout='constrained')
     bars, lines = figure.subplots(1, 2)
@@ -41,16 +50,22 @@ def main():
     bars.set_xticks([k + 0.2 for k in range(len(systems))],
                     [name.replace(' kernel', '\nkernel') for name in systems], fontsize=8)
     bars.legend(fontsize='small')
-    print('| stem, kernels | stage 1 | 2 | 3 | 4 |\n|---|---|---|---|---|')
-    for name, (stride, size) in zip(names, VARIANTS):
-        values = [100 * share for share in shares(stride, size)]
-        lines.plot(range(1, 5), values, marker='o', label=name)
-        print(f'| {name} | {" | ".join(f"{value:.0f} %" for value in values)} |')
+    for name, variant in zip(names, VARIANTS):
+        lines.plot(range(1, 5), [100 * share for share in shares(*variant)], marker='o', label=name)
     lines.set(title=f'read outside the map, in images of {IMAGE}x{IMAGE}', xlabel='stage',
               ylabel='% of what a shifting branch reads', xticks=range(1, 5), ylim=(0, None))
     lines.grid(alpha=0.3)
     lines.legend(fontsize='small')
     figure.savefig(FOLDER / 'stem.png', dpi=110)
+
+
+def main():
+    print(table())
+    runs = FOLDER / 'runs.csv'
+    if not runs.is_file():
+        sys.exit(f'no picture: expected the results of `python tools/study.py cifar10-stem` in {runs}; copy them there')
+    with runs.open(newline='') as file:
+        draw({row['run']: 100 * float(row['last test accuracy']) for row in csv.DictReader(file)})
 
 
 if __name__ == '__main__':

@@ -1,5 +1,5 @@
-# For runs of few epochs, where the strong recipe's mixed labels would only slow learning: crops and flips, twice as many
-# updates, and a short warm-up.
+# For runs of few epochs, where the strong recipe's mixed labels would only slow learning: crops and flips, twice as
+# many updates, and a short warm-up.
 _base_ = ['../datasets/cifar10.py', '../schedules/adamw_cosine_warmup.py', '../classification_runtime.py']
 train_dataloader = dict(
     batch_size=128,
