@@ -1,6 +1,9 @@
 """Starting the processes of a run, with or without GPUs."""
+import logging
+import multiprocessing
 import os
 import subprocess
+import sys
 from typing import Dict
 
 import torch
@@ -56,10 +59,21 @@ def init_processes(config: Config, launcher: str) -> None:
 
 
 def leave_processes() -> None:
-    """End a distributed run: gloo aborts a process whose peer is gone before it."""
-    if torch.distributed.is_initialized():
-        torch.distributed.barrier()
-        torch.distributed.destroy_process_group()
+    """End a distributed run, and with it the process; nothing may come after.
+
+    gloo aborts a process whose peer is gone before it, hence the barrier. It also aborts now and then while the
+    interpreter takes its threads apart ("terminate called without an active exception"), hence no such end.
+    """
+    if not torch.distributed.is_initialized():
+        return
+    torch.distributed.barrier()
+    torch.distributed.destroy_process_group()
+    for child in multiprocessing.active_children():  # that load data
+        child.terminate()
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 def _join_over_gloo(launcher: str) -> None:
