@@ -22,7 +22,7 @@ from PIL import Image
 
 from mmcyclemlp.engine import load_config
 from mmcyclemlp.engine.command_line import OptionAction
-from mmcyclemlp.engine.training import check_start
+from mmcyclemlp.engine.training import check_start, use_amp
 from mmcyclemlp.errors import InputError
 from mmcyclemlp.models import CycleMLP
 
@@ -97,6 +97,24 @@ def test_every_parameter_learns_and_boxes_are_found(name):
     assert without_gradient(model) == set()
     check_predictions(model)
     assert model.with_mask == ('mask' in name)
+
+
+@pytest.mark.parametrize('name', ['retinanet_b1', 'mask-rcnn_b1', 'cascade-mask-rcnn_b2'])
+def test_mixed_precision_on_a_cpu_trains_like_float32(name, monkeypatch):
+    monkeypatch.setattr('mmcyclemlp.engine.training.get_device', lambda: 'cpu')
+
+    def losses(amp):
+        config = load_config(CONFIGS / f'coco_{name}.py', NO_WEIGHTS)
+        if amp:
+            use_amp(config)
+        torch.manual_seed(0)
+        model = build(config)
+        wrapper = build_optim_wrapper(model, config.optim_wrapper)
+        model.train()
+        data = batch(model)
+        return [model.train_step(data, wrapper)['loss'].item() for _ in range(2)]
+
+    assert losses(True) == pytest.approx(losses(False), rel=0.1)
 
 
 def test_our_atss_is_mmdets():
