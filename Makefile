@@ -13,8 +13,8 @@ SCENES = $$(ls data/digit_scenes/val/*.png | head -12)
 
 help:
 	@echo 'make demo   train and test CycleMLP-B1 on the embedded digits (about 5 minutes from nothing)'
-	@echo 'make demo-detection     find digits in cluttered scenes by RetinaNet (about 10 minutes; compiled operators before)'
-	@echo 'make demo-segmentation  the same scenes, by Semantic FPN (about 8 minutes)'
+	@echo 'make demo-detection     find digits in cluttered scenes (about 10 minutes, after that of the operators)'
+	@echo 'make demo-segmentation  segment the same scenes (about 8 minutes)'
 	@echo 'make test   the tests, after a set-up with compiled operators (about 10 minutes, once)'
 	@echo 'make env    only the environment, in $(VENV)'
 	@echo "make ops    the environment with mmcv's operators compiled, for detection and backend='deform_conv'"

@@ -38,7 +38,8 @@ def parse_args() -> Namespace:
     parser.add_argument('--resume', nargs='?', const='auto', metavar='FILE',
                         help='go on from FILE, or from the last checkpoint in the work dir')
     parser.add_argument('--amp', action='store_true',
-                        help='mixed precision: float16 on a GPU, bfloat16 on a CPU (slower there on most)')
+                        help='mixed precision: float16 on a GPU; bfloat16 on a CPU, which is faster there only if the '
+                        'processor multiplies in it (lscpu: avx512_bf16 or amx_bf16)')
     parser.add_argument('--auto-scale-lr', action='store_true',
                         help="scale the learning rate by the total batch size over the config's "
                         'auto_scale_lr.base_batch_size')
