@@ -19,9 +19,9 @@ optim_wrapper = dict(
     optimizer=dict(type='AdamW', lr=5e-4, weight_decay=0.05),
     paramwise_cfg=dict(norm_decay_mult=0., bias_decay_mult=0.))
 param_scheduler = [
-    dict(type='LinearLR', start_factor=0.01, by_epoch=False, end=200),
+    dict(type='LinearLR', start_factor=0.01, by_epoch=False, end=100),
     dict(type='CosineAnnealingLR', by_epoch=True),
 ]
-train_cfg = dict(by_epoch=True, max_epochs=30, val_interval=5)
+train_cfg = dict(by_epoch=True, max_epochs=15, val_interval=5)
 val_cfg = dict()
 test_cfg = dict()

@@ -1,6 +1,6 @@
 # Made when it is first read, so nothing is downloaded. Validation is on scenes of held-out digits.
 train_dataloader = dict(
-    batch_size=8,
+    batch_size=4,
     num_workers=2,
     persistent_workers=True,
     dataset=dict(
@@ -11,7 +11,7 @@ train_dataloader = dict(
         pipeline=[
             dict(type='LoadImageFromFile'),
             dict(type='LoadAnnotations', with_bbox=True),
-            dict(type='RandomResize', scale=[(144, 144), (240, 240)], keep_ratio=True),
+            dict(type='Resize', scale=(160, 160), keep_ratio=True),
             dict(type='PackDetInputs'),
         ]),
     sampler=dict(type='DefaultSampler', shuffle=True))
@@ -27,7 +27,7 @@ val_dataloader = dict(
         test_mode=True,
         pipeline=[
             dict(type='LoadImageFromFile'),
-            dict(type='Resize', scale=(192, 192), keep_ratio=True),
+            dict(type='Resize', scale=(160, 160), keep_ratio=True),
             dict(type='LoadAnnotations', with_bbox=True),
             dict(type='PackDetInputs', meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')),
         ]),
