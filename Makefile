@@ -5,16 +5,11 @@ PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check install
 MMCV := onedl-mmcv==2.3.6
 DEMO := work_dirs/demo
-DETECTION := configs/cyclemlp/digit-scenes_retinanet_b1.py
-SEGMENTATION := configs/cyclemlp/digit-scenes_fpn_b1.py
-SCENES = $$(ls data/digit_scenes/val/*.png | head -12)
 
-.PHONY: help demo demo-detection demo-segmentation test env ops lint clean
+.PHONY: help demo test env ops lint clean
 
 help:
 	@echo 'make demo   train and test CycleMLP-B1 on the embedded digits (about 5 minutes from nothing)'
-	@echo 'make demo-detection     find digits in cluttered scenes (about 10 minutes, after that of the operators)'
-	@echo 'make demo-segmentation  segment the same scenes (about 8 minutes)'
 	@echo 'make test   the tests, after a set-up with compiled operators (about 10 minutes, once)'
 	@echo 'make env    only the environment, in $(VENV)'
 	@echo "make ops    the environment with mmcv's operators compiled, for detection and backend='deform_conv'"
@@ -29,21 +24,6 @@ demo: $(VENV)/.env
 	$(PY) tools/train.py configs/cyclemlp/digits_b1.py --work-dir $(DEMO)
 	$(PY) tools/test.py configs/cyclemlp/digits_b1.py $$(cat $(DEMO)/last_checkpoint) --work-dir $(DEMO)/test
 	@echo '== Curves: $(DEMO)/curves.png; checkpoint:' $$(cat $(DEMO)/last_checkpoint)
-
-demo-detection: $(VENV)/.ops
-	@echo '== Training RetinaNet-B1 on 400 scenes of digits, which are made first: about 9 minutes on 2 cores'
-	$(PY) tools/train.py $(DETECTION) --work-dir $(DEMO)-detection
-	$(PY) tools/test.py $(DETECTION) $$(cat $(DEMO)-detection/last_checkpoint) --work-dir $(DEMO)-detection/test
-	$(PY) tools/infer.py $(DETECTION) $$(cat $(DEMO)-detection/last_checkpoint) $(SCENES) --out $(DEMO)-detection/found
-	@echo '== Curves: $(DEMO)-detection/curves.png; predictions: $(DEMO)-detection/found/vis'
-
-demo-segmentation: $(VENV)/.env
-	@echo '== Training Semantic FPN-B1 on 400 scenes of digits, which are made first: about 7 minutes on 2 cores'
-	$(PY) tools/train.py $(SEGMENTATION) --work-dir $(DEMO)-segmentation
-	$(PY) tools/test.py $(SEGMENTATION) $$(cat $(DEMO)-segmentation/last_checkpoint) --work-dir $(DEMO)-segmentation/test
-	$(PY) tools/infer.py $(SEGMENTATION) $$(cat $(DEMO)-segmentation/last_checkpoint) $(SCENES) \
-	    --out $(DEMO)-segmentation/found
-	@echo '== Curves: $(DEMO)-segmentation/curves.png; predictions: $(DEMO)-segmentation/found/vis'
 
 # One thread each: the tests start processes of their own, and two OpenMP pools on two cores stall each other.
 test: $(VENV)/.ops $(VENV)/.tests

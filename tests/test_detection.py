@@ -274,6 +274,16 @@ def test_absent_weights_are_asked_for_with_the_command(tmp_path, tool):
         'model.backbone.init_cfg=None'))
 
 
+@pytest.mark.parametrize('path, command', [
+    ('work_dirs/digits_b1/epoch_15.pth', 'python tools/train.py configs/cyclemlp/digits_b1.py'),
+    ('work_dirs/studies/cifar10-short/CycleMLP-B1/seed0/epoch_3.pth', 'python tools/study.py cifar10-short'),
+])
+def test_absent_weights_of_a_run_are_asked_for_by_its_command(path, command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=f'which does not exist; make it by `{re.escape(command)}`, or train without'):
+        start(path)
+
+
 FEW = f"""
 _base_ = '{CONFIGS}/bccd_retinanet_b1.py'
 model = dict(

@@ -41,7 +41,7 @@ def test_a_scene_is_the_same_everywhere(scenes):
     image, instances = digit_scene(3, 'train')
     assert np.array_equal(image, scenes[3].image)
     content = image.tobytes() + b''.join(i.mask.tobytes() for i in instances) + bytes(i.label for i in instances)
-    assert hashlib.sha256(content).hexdigest()[:16] == 'de8890a89ebe8534'
+    assert hashlib.sha256(content).hexdigest()[:16] == '697fae112a4fdd3d'
 
 
 def test_scenes_differ_by_index_and_split(scenes):
@@ -62,8 +62,8 @@ def test_digits_are_of_many_sizes_and_every_class(scenes):
     instances = [instance for scene in scenes for instance in scene.instances]
     assert {instance.label for instance in instances} == set(range(10))
     whole = [instance.box[3] for instance in instances]
-    assert np.quantile(whole, 0.02) < 20 and np.quantile(whole, 0.98) > 40 and max(whole) < 50
-    assert all(2 <= len(scene.instances) <= 11 for scene in scenes)
+    assert np.quantile(whole, 0.02) < 32 and np.quantile(whole, 0.98) > 68 and max(whole) < 80
+    assert all(1 <= len(scene.instances) <= 11 for scene in scenes)
 
 
 def test_boxes_are_tight_and_inside(scenes):
@@ -103,7 +103,7 @@ def test_no_digit_is_nearly_hidden():
     front = np.zeros((10, 10), int)
     front[:, :5], front[0, 5:] = 1, 2  # 50 and 5 pixels are seen
     mask = np.zeros((10, 10), bool)
-    mask[:4, :5] = True  # would leave 30 of 50
+    mask[:4, :3] = True  # would leave 38 of 50
     assert not digit_scenes._hides(mask, front, [0, 50, 5])
     assert digit_scenes._hides(mask, front, [0, 51, 5])
     mask[0, 5:8] = True
@@ -275,5 +275,5 @@ def test_the_tool_makes_a_folder_once(tmp_path, tool):
 
 def test_the_tool_refuses_no_scenes(tmp_path, tool):
     code, _, error = tool(tmp_path / 'none', '--val', 0)
-    assert code == 2 and 'expected at least one scene in each split, got train=400 and val=0' in error
+    assert code == 2 and 'expected at least one scene in each split, got train=1000 and val=0' in error
     assert not list(tmp_path.iterdir())

@@ -5,7 +5,7 @@ _base_ = [
     '../_base_/segmentation_runtime.py',
 ]
 model = dict(
-    data_preprocessor=dict(size=(192, 192)),
+    data_preprocessor=dict(size=(128, 128)),
     backbone=dict(drop_path_rate=0.),
     neck=dict(out_channels=64),
     decode_head=dict(in_channels=[64, 64, 64, 64], channels=64, num_classes=11))
@@ -14,6 +14,6 @@ param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, end=100),
     dict(type='PolyLR', power=0.9, by_epoch=False),
 ]
-train_cfg = dict(max_iters=1800, val_interval=600)
-default_hooks = dict(checkpoint=dict(interval=600))
-auto_scale_lr = dict(base_batch_size=4)
+train_cfg = dict(max_iters=1000, val_interval=250)
+default_hooks = dict(checkpoint=dict(interval=250))
+auto_scale_lr = dict(base_batch_size=8)

@@ -19,9 +19,10 @@ CLASSES = tuple('0123456789')
 PALETTE = [(230, 25, 75), (60, 180, 75), (255, 225, 25), (0, 130, 200), (245, 130, 48),
            (145, 30, 180), (70, 240, 240), (240, 50, 230), (170, 110, 40), (128, 128, 0)]
 SIDES = (128, 192)  # of an image, in pixels
-HEIGHTS = (18, 44)  # of a digit
+HEIGHTS = (28, 72)  # of a digit
 ITEMS = (5, 11)  # digits and strokes that are tried in an image
-CONTRAST = 180  # least distance of a digit's colour from what is behind it, summed over the channels
+DARK, LIGHT = (10, 131), (140, 256)  # values of the channels behind, and of a digit
+CONTRAST = 120  # least distance of a digit's colour from what is behind it, summed over the channels
 
 Pixels = np.ndarray
 
@@ -43,8 +44,8 @@ class Scene(NamedTuple):
 def digit_scene(index: int, split: str = 'train') -> Scene:
     """The ``index``-th scene of a split, from 0; there is no last one.
 
-    Digits of scikit-learn, coloured, slanted and 16 to 44 pixels high, on a textured ground among strokes and
-    shapes, in an image of 128 to 192 pixels a side. What would hide more than two fifths of an earlier digit is
+    Digits of scikit-learn, in light colours, slanted and 24 to 72 pixels high, on a darker, textured ground among
+    strokes and shapes, in an image of 128 to 192 pixels a side. What would hide more than a quarter of an earlier digit is
     not drawn, so every digit in an image can be recognised and is annotated. Those that ``Digits`` holds out
     appear in ``val`` only.
 
@@ -63,7 +64,7 @@ def digit_scene(index: int, split: str = 'train') -> Scene:
     height, width = (int(side) for side in rng.integers(SIDES[0], SIDES[1] + 1, size=2))
     image = _ground(rng, height, width)
     for _ in range(rng.integers(4, 10)):
-        _paint(image, _shape(rng, height, width), rng.integers(0, 256, size=3))
+        _paint(image, _shape(rng, height, width), rng.integers(*DARK, size=3))
     front = np.zeros((height, width), dtype=int)  # number of the digit in front, from 1
     labels: List[int] = []
     sizes = [0]
@@ -73,7 +74,7 @@ def digit_scene(index: int, split: str = 'train') -> Scene:
         mask = alpha >= 128
         if _hides(mask, front, sizes):
             continue
-        colour = rng.integers(0, 256, size=3) if is_stroke else _visible_colour(rng, image, mask)
+        colour = rng.integers(*DARK, size=3) if is_stroke else _visible_colour(rng, image, mask)
         _paint(image, alpha, colour)
         if is_stroke:
             front[mask] = 0
@@ -94,7 +95,7 @@ def semantic_mask(scene: Scene) -> Pixels:
     return mask
 
 
-def write_digit_scenes(root: Union[str, os.PathLike], train: int = 400, val: int = 100) -> None:
+def write_digit_scenes(root: Union[str, os.PathLike], train: int = 1000, val: int = 100) -> None:
     """Write scenes as a dataset for detection, instance and semantic segmentation.
 
     ``{train,val}/NNNN.png`` are images, ``annotations/{train,val}.json`` hold boxes and masks in COCO's format
@@ -113,7 +114,7 @@ def write_digit_scenes(root: Union[str, os.PathLike], train: int = 400, val: int
     make_missing(root, train, val)
 
 
-def make_missing(root: Union[str, os.PathLike], train: int = 400, val: int = 100) -> None:
+def make_missing(root: Union[str, os.PathLike], train: int = 1000, val: int = 100) -> None:
     """Write scenes as :func:`write_digit_scenes` does, unless ``root`` holds something.
 
     Several processes may do so at once: the folder of the first to be done is kept.
@@ -205,7 +206,7 @@ def _ground(rng: np.random.Generator, height: int, width: int) -> Pixels:
     y, x = np.ogrid[:height, :width]
     clouds = sum(weight * _sample(rng.integers(0, 257, size=(cells + 1, cells + 1)), 256 * cells * y // height,
                                   256 * cells * x // width) for cells, weight in ((4, 3), (24, 1))) // 4
-    first, second = rng.integers(20, 236, size=(2, 3))
+    first, second = rng.integers(*DARK, size=(2, 3))
     return first + ((second - first) * clouds[..., None] >> 8)
 
 
@@ -265,20 +266,20 @@ def _digit(rng: np.random.Generator, split: str, height: int, width: int) -> Tup
 
 
 def _hides(mask: Pixels, front: Pixels, sizes: List[int]) -> bool:
-    """Whether less than three fifths of a digit would be left of it."""
+    """Whether less than three quarters of a digit would be left of it."""
     left = np.bincount(front[~mask], minlength=len(sizes))
-    return any(5 * seen < 3 * size for seen, size in zip(left[1:], sizes[1:]))
+    return any(4 * seen < 3 * size for seen, size in zip(left[1:], sizes[1:]))
 
 
 def _visible_colour(rng: np.random.Generator, image: Pixels, mask: Pixels) -> Pixels:
-    """A colour [3] that stands out from what the mask covers."""
+    """A light colour [3] that stands out from what the mask covers."""
     behind = image[mask].sum(axis=0) // mask.sum()
     return next(colour for colour in _colours(rng) if abs(colour - behind).sum() >= CONTRAST)
 
 
 def _colours(rng: np.random.Generator) -> Iterator[Pixels]:
     while True:
-        yield rng.integers(0, 256, size=3)
+        yield rng.integers(*LIGHT, size=3)
 
 
 def _box(mask: Pixels) -> Tuple[int, int, int, int]:

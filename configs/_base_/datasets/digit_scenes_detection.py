@@ -11,7 +11,9 @@ train_dataloader = dict(
         pipeline=[
             dict(type='LoadImageFromFile'),
             dict(type='LoadAnnotations', with_bbox=True),
-            dict(type='Resize', scale=(160, 160), keep_ratio=True),
+            # A mirrored digit is none, so nothing is flipped.
+            dict(type='RandomResize', scale=[(104, 104), (152, 152)], keep_ratio=True),
+            dict(type='PhotoMetricDistortion'),
             dict(type='PackDetInputs'),
         ]),
     sampler=dict(type='DefaultSampler', shuffle=True))
@@ -27,7 +29,7 @@ val_dataloader = dict(
         test_mode=True,
         pipeline=[
             dict(type='LoadImageFromFile'),
-            dict(type='Resize', scale=(160, 160), keep_ratio=True),
+            dict(type='Resize', scale=(128, 128), keep_ratio=True),
             dict(type='LoadAnnotations', with_bbox=True),
             dict(type='PackDetInputs', meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')),
         ]),

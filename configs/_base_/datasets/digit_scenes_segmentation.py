@@ -1,8 +1,7 @@
-# Made when it is first read, so nothing is downloaded. Validation is on scenes of held-out digits. Strokes are 3 pixels
-# wide and more: enlarged by half, they are more than a position of the first maps. A mirrored digit is none, so nothing
-# is flipped.
+# Made when it is first read, so nothing is downloaded. Validation is on scenes of held-out digits. A mirrored digit is
+# none, so nothing is flipped.
 train_dataloader = dict(
-    batch_size=4,
+    batch_size=8,
     num_workers=2,
     persistent_workers=True,
     dataset=dict(
@@ -12,8 +11,8 @@ train_dataloader = dict(
         pipeline=[
             dict(type='LoadReadableImage'),
             dict(type='LoadCheckedMask', num_classes=11),
-            dict(type='Resize', scale_factor=1.5),
-            dict(type='RandomCrop', crop_size=(192, 192)),
+            dict(type='RandomCrop', crop_size=(128, 128)),
+            dict(type='PhotoMetricDistortion'),
             dict(type='PackSegInputs'),
         ]),
     sampler=dict(type='InfiniteSampler', shuffle=True))
@@ -27,7 +26,6 @@ val_dataloader = dict(
         data_prefix=dict(img_path='val', seg_map_path='masks/val'),
         pipeline=[
             dict(type='LoadReadableImage'),
-            dict(type='Resize', scale_factor=1.5),
             dict(type='LoadCheckedMask', num_classes=11),
             dict(type='PackSegInputs'),
         ]),
