@@ -46,7 +46,8 @@ def draw(accuracies):
         drawn = bars.bar([k + 0.4 * i for k in range(len(systems))], heights, 0.38,
                          label='crops and flips' if i else 'no augmentation')
         bars.bar_label(drawn, fmt='%.1f', fontsize=7)
-    bars.set(title='CycleMLP-B1 and ResNet-18, 10 epochs of 2,000 images', ylabel='test accuracy, %')
+    bars.set(title='CycleMLP-B1 and ResNet-18, 10 epochs of 2,000 images', ylabel='test accuracy, %',
+             ylim=(0, 1.25 * max(accuracies.values())))
     bars.set_xticks([k + 0.2 for k in range(len(systems))],
                     [name.replace(' kernel', '\nkernel') for name in systems], fontsize=8)
     bars.legend(fontsize='small')
