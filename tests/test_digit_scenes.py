@@ -63,7 +63,13 @@ def test_digits_are_of_many_sizes_and_every_class(scenes):
     assert {instance.label for instance in instances} == set(range(10))
     whole = [instance.box[3] for instance in instances]
     assert np.quantile(whole, 0.02) < 32 and np.quantile(whole, 0.98) > 68 and max(whole) < 80
-    assert all(1 <= len(scene.instances) <= 11 for scene in scenes)
+    assert all(2 <= len(scene.instances) <= 11 for scene in scenes)
+
+
+def test_digits_are_light_on_a_darker_ground(scenes):
+    for scene in scenes:
+        digits = semantic_mask(scene) > 0
+        assert np.quantile(scene.image[~digits], 0.9) < 150 < np.quantile(scene.image[digits], 0.6)
 
 
 def test_boxes_are_tight_and_inside(scenes):

@@ -413,6 +413,12 @@ def test_seeds_become_mean_and_deviation(study):
     assert second == ('| wide steps (failed, finished) | 1 | 1 | 25.00 | 1 | 25.00 | 100 | 2.0 | 0.50 | 2.00 | 0.044 |')
 
 
+def test_epochs_are_counted_where_not_each_is_validated(study):
+    rare = result(study.runs[0], [0.4])
+    assert rare._replace(curves=[{**rare.curves[0], 'epoch': 10.}]).epochs == 10
+    assert rare._replace(curves=[]).epochs == 0
+
+
 def test_the_seeds_epochs_count_from_zero():
     rows = read_seed(SEED / 'cifar10_cyclemlp_b1.csv')
     assert len(rows) == 100 and rows[0] == {

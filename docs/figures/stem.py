@@ -1,6 +1,7 @@
 """Draws docs/results/cifar10-stem/stem.png from the study's runs.csv, and prints how much of its input a mixer reads
-outside the map, as a table: `python docs/figures/stem.py`."""
+outside the map, and the last training losses, as tables: `python docs/figures/stem.py`."""
 import csv
+import json
 import sys
 from pathlib import Path
 
@@ -35,6 +36,19 @@ def table():
     return '\n'.join(lines)
 
 
+def last_losses():
+    """Mean training loss of each run over the iterations that its log holds of the last epoch."""
+    with (FOLDER / 'log.json').open() as file:
+        records = [json.loads(line) for line in file]
+    training = [record for record in records if 'loss' in record]
+    last = max(record['epoch'] for record in training)
+    losses = {}
+    for record in training:
+        if record['epoch'] == last:
+            losses.setdefault(record['run'], []).append(record['loss'])
+    return {run: sum(values) / len(values) for run, values in losses.items()}
+
+
 def draw(accuracies):
     """Accuracies beside the shares."""
     names = [f'stride {stride} kernel {size}' for stride, size in VARIANTS]
@@ -65,6 +79,8 @@ def main():
     runs = FOLDER / 'runs.csv'
     if not runs.is_file():
         sys.exit(f'no picture: expected the results of `python tools/study.py cifar10-stem` in {runs}; copy them there')
+    for run, loss in last_losses().items():
+        print(f'{run}: {loss:.2f}')
     with runs.open(newline='') as file:
         draw({row['run']: 100 * float(row['last test accuracy']) for row in csv.DictReader(file)})
 

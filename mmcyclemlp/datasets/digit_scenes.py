@@ -44,7 +44,7 @@ class Scene(NamedTuple):
 def digit_scene(index: int, split: str = 'train') -> Scene:
     """The ``index``-th scene of a split, from 0; there is no last one.
 
-    Digits of scikit-learn, in light colours, slanted and 24 to 72 pixels high, on a darker, textured ground among
+    Digits of scikit-learn, in light colours, slanted and about 28 to 72 pixels high, on a darker, textured ground among
     strokes and shapes, in an image of 128 to 192 pixels a side. What would hide more than a quarter of an earlier
     digit is not drawn, so every digit in an image can be recognised and is annotated. Those that ``Digits`` holds
     out appear in ``val`` only.

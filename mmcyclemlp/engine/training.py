@@ -135,10 +135,8 @@ def _pretrained(section: Any, name: str) -> Iterator[Tuple[str, dict, dict]]:
 def _remedy(name: str, section: dict, path: str) -> str:
     """What to do about weights that are not in ``path``."""
     without = f'train without by --cfg-options {name}.init_cfg=None'
-    if Path(path).parts[:1] == ('work_dirs',):  # of a run of ours
-        run = Path(path).parts[1:]
-        command = f'study.py {run[1]}' if run[0] == 'studies' else f'train.py configs/cyclemlp/{run[0]}.py'
-        return f'make it by `python tools/{command}`, or {without}'
+    if Path(path).parts[:1] == ('work_dirs',):  # where a run of CONFIG saves to work_dirs/CONFIG
+        return f'train {Path(path).parent.name or path} first, correct the path, or {without}'
     arch = section.get('arch', 'b1')
     if section.get('type') != 'CycleMLP' or not isinstance(arch, str):
         return f'correct the path, or {without}'

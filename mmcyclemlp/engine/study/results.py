@@ -31,7 +31,7 @@ class Result(NamedTuple):
 
     @property
     def epochs(self) -> int:
-        return len(self.curves)
+        return int(self.curves[-1]['epoch']) if self.curves else 0  # not every epoch need be validated
 
 
 def collect(study: Study, work_dir: Path) -> List[Result]:
