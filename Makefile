@@ -1,15 +1,21 @@
-# `make demo` trains CycleMLP on handwritten digits; `make test` runs the tests. Everything lies in .venv.
+# `make demo` trains CycleMLP on handwritten digits, `make demo-detection` and `make demo-segmentation` on scenes of
+# them; `make test` runs the tests. Everything lies in .venv.
 PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check install
 MMCV := onedl-mmcv==2.3.6
-DEMO := work_dirs/demo
+RUNS := work_dirs
+DIGITS := digits_b1
+DETECTION := digit-scenes_retinanet_b1
+SEGMENTATION := digit-scenes_fpn_b1
 
-.PHONY: help demo test env ops lint clean
+.PHONY: help demo demo-detection demo-segmentation test env ops lint clean
 
 help:
 	@echo 'make demo   train and test CycleMLP-B1 on the embedded digits (about 5 minutes from nothing)'
+	@echo 'make demo-detection     find digits in cluttered scenes with RetinaNet, and draw what is found (@@ minutes)'
+	@echo 'make demo-segmentation  the same with Semantic FPN and masks (@@ minutes)'
 	@echo 'make test   the tests, after a set-up with compiled operators (about 10 minutes, once)'
 	@echo 'make env    only the environment, in $(VENV)'
 	@echo "make ops    the environment with mmcv's operators compiled, for detection and backend='deform_conv'"
@@ -19,11 +25,31 @@ help:
 env: $(VENV)/.env
 ops: $(VENV)/.ops
 
+# Trains a config, which ends with a validation, and draws predictions on twelve scenes of the validation set.
+define show
+$(PY) tools/train.py configs/cyclemlp/$(1).py
+$(PY) tools/infer.py configs/cyclemlp/$(1).py $$(cat $(RUNS)/$(1)/last_checkpoint) --score 0.5 $$(ls data/digit_scenes/val/*.png | head -12)
+@echo '== Curves: $(RUNS)/$(1)/curves.png; pictures: $(RUNS)/$(1)/infer/vis/'
+endef
+
+define train_digits
+@echo '== Training CycleMLP-B1 on 1,438 handwritten digits: about 2 minutes on 2 cores'
+$(PY) tools/train.py configs/cyclemlp/$(DIGITS).py
+endef
+
 demo: $(VENV)/.env
-	@echo '== Training CycleMLP-B1 on 1,438 handwritten digits: about 2 minutes on 2 cores'
-	$(PY) tools/train.py configs/cyclemlp/digits_b1.py --work-dir $(DEMO)
-	$(PY) tools/test.py configs/cyclemlp/digits_b1.py $$(cat $(DEMO)/last_checkpoint) --work-dir $(DEMO)/test
-	@echo '== Curves: $(DEMO)/curves.png; checkpoint:' $$(cat $(DEMO)/last_checkpoint)
+	$(train_digits)
+	$(PY) tools/test.py configs/cyclemlp/$(DIGITS).py $$(cat $(RUNS)/$(DIGITS)/last_checkpoint) --work-dir $(RUNS)/$(DIGITS)/test
+	@echo '== Curves: $(RUNS)/$(DIGITS)/curves.png; checkpoint:' $$(cat $(RUNS)/$(DIGITS)/last_checkpoint)
+
+$(RUNS)/$(DIGITS)/epoch_15.pth: | $(VENV)/.env
+	$(train_digits)
+
+demo-detection: $(VENV)/.ops $(RUNS)/$(DIGITS)/epoch_15.pth
+	$(call show,$(DETECTION))
+
+demo-segmentation: $(VENV)/.env $(RUNS)/$(DIGITS)/epoch_15.pth
+	$(call show,$(SEGMENTATION))
 
 # One thread each: the tests start processes of their own, and two OpenMP pools on two cores stall each other.
 test: $(VENV)/.ops $(VENV)/.tests

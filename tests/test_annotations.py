@@ -410,6 +410,17 @@ def test_images_are_looked_for_in_their_folders(run, content, lines, tmp_path):
         check_annotations(run(), 'train')
 
 
+def test_images_that_may_be_passed_over_are_not_looked_for(run, content):
+    content['images'][1]['file_name'] = '3.png'
+    config = run()
+    loader = config.train_dataloader.dataset.pipeline[0]
+    loader.type = 'LoadReadableImage'
+    with pytest.raises(InputError, match=r'1 of 2 are missing: \S+/3.png'):
+        check_annotations(config, 'train')
+    loader.skipped = 'skipped.txt'
+    check_annotations(config, 'train')
+
+
 def test_the_folder_of_the_images_is_named(run):
     config = run()
     config.train_dataloader.dataset.data_prefix = dict(img_path='images/')

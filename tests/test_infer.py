@@ -9,7 +9,9 @@ import mmcv
 import numpy as np
 import pytest
 import torch
+from mmdet.structures import DetDataSample
 from mmengine.registry import DATASETS, MODELS, init_default_scope
+from mmengine.structures import InstanceData
 from PIL import Image
 from pycocotools import mask as coco_mask
 
@@ -185,6 +187,17 @@ def test_only_detections_above_the_score_are_drawn(folder, infer, tmp_path):
     assert len(json.loads((tmp_path / 'preds/0.json').read_text())['labels']) == 7
 
 
+def test_the_best_detection_is_drawn_last():
+    from mmcyclemlp.engine.inference_detection import Task
+    box = [[8., 8., 40., 40.]]
+    instances = InstanceData(bboxes=torch.tensor(box * 2), labels=torch.tensor([0, 1]), scores=torch.tensor([.9, .8]))
+    task, image = Task(('ant', 'bee'), [(255, 0, 0), (0, 255, 0)], 0.3), np.zeros((48, 48, 3), np.uint8)
+    found = task.prediction(image, DetDataSample(pred_instances=instances))
+    assert found.record['scores'] == pytest.approx([.9, .8])
+    red, green, _ = found.drawing[40, 24].astype(int)  # of the edge that both share
+    assert red > 2 * green
+
+
 def test_options_change_the_config(infer, tmp_path):
     args = 'photos/0.png', '--out', tmp_path, '--cfg-options'
     assert infer('retinanet', *args, 'model.test_cfg.max_per_img=2')[0] == 0
@@ -238,10 +251,10 @@ def test_classes_are_those_of_the_digits(folder, infer, tmp_path, monkeypatch):
     assert min(mmcv.imread(tmp_path / 'vis/digit.png').shape[:2]) >= 256  # room for the caption
 
 
-@pytest.mark.parametrize('loads, order', [(True, 'bgr'), (False, 'rgb')])
-def test_channels_come_in_the_order_of_the_training(folder, loads, order):
+@pytest.mark.parametrize('loader, order', [('LoadImageFromFile', 'bgr'), ('LoadReadableImage', 'bgr'), (None, 'rgb')])
+def test_channels_come_in_the_order_of_the_training(folder, loader, order):
     config = load_config(folder / 'classifier.py')
-    config.test_dataloader.dataset.pipeline = [dict(type='LoadImageFromFile')] * loads + [dict(type='PackInputs')]
+    config.test_dataloader.dataset.pipeline = [dict(type=loader)] * bool(loader) + [dict(type='PackInputs')]
     image = mmcv.imread(folder / 'photos/0.png')
     item = Predictor(config, folder / 'classifier.pth')._prepare(image)
     expected = mmcv.imread(folder / 'photos/0.png', channel_order=order)

@@ -18,10 +18,10 @@ SPLITS = ('train', 'val')
 CLASSES = tuple('0123456789')
 PALETTE = [(230, 25, 75), (60, 180, 75), (255, 225, 25), (0, 130, 200), (245, 130, 48),
            (145, 30, 180), (70, 240, 240), (240, 50, 230), (170, 110, 40), (128, 128, 0)]
-SIDES = (128, 192)  # of an image, in pixels
-HEIGHTS = (28, 72)  # of a digit
-ITEMS = (5, 11)  # digits and strokes that are tried in an image
-DARK, LIGHT = (10, 131), (140, 256)  # values of the channels behind, and of a digit
+SIDES = (96, 128)  # of an image, in pixels
+HEIGHTS = (24, 48)  # of a digit
+ITEMS = (4, 9)  # digits and strokes that are tried in an image
+DARK, LIGHT = (10, 101), (170, 256)  # values of the channels behind, and of a digit
 CONTRAST = 120  # least distance of a digit's colour from what is behind it, summed over the channels
 
 Pixels = np.ndarray
@@ -44,8 +44,8 @@ class Scene(NamedTuple):
 def digit_scene(index: int, split: str = 'train') -> Scene:
     """The ``index``-th scene of a split, from 0; there is no last one.
 
-    Digits of scikit-learn, in light colours, slanted and about 28 to 72 pixels high, on a darker, textured ground among
-    strokes and shapes, in an image of 128 to 192 pixels a side. What would hide more than a quarter of an earlier
+    Digits of scikit-learn, in light colours, slanted and about 24 to 48 pixels high, on a darker, textured ground among
+    strokes and shapes, in an image of 96 to 128 pixels a side. What would hide more than a tenth of an earlier
     digit is not drawn, so every digit in an image can be recognised and is annotated. Those that ``Digits`` holds
     out appear in ``val`` only.
 
@@ -266,9 +266,9 @@ def _digit(rng: np.random.Generator, split: str, height: int, width: int) -> Tup
 
 
 def _hides(mask: Pixels, front: Pixels, sizes: List[int]) -> bool:
-    """Whether less than three quarters of a digit would be left of it."""
+    """Whether less than nine tenths of a digit would be left of it."""
     left = np.bincount(front[~mask], minlength=len(sizes))
-    return any(4 * seen < 3 * size for seen, size in zip(left[1:], sizes[1:]))
+    return any(10 * seen < 9 * size for seen, size in zip(left[1:], sizes[1:]))
 
 
 def _visible_colour(rng: np.random.Generator, image: Pixels, mask: Pixels) -> Pixels:

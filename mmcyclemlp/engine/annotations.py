@@ -170,11 +170,12 @@ def _check_source(source: Source) -> Dict[Any, dict]:
 
 def _check_files(source: Source, images: List[dict]) -> None:
     """Look for the image files, listing each folder once."""
-    loader, prefix = source.transform('LoadImageFromFile'), source.dataset.data_prefix.get('img')
+    loader = source.transform('LoadImageFromFile') or source.transform('LoadReadableImage')
+    prefix = source.dataset.data_prefix.get('img')
     if prefix is None:
         raise InputError(f'{source.name}.data_prefix must name the folder of the images as dict(img=FOLDER), got '
                          f'{source.dataset.data_prefix}')
-    if loader is None or loader.get('backend_args') or '://' in prefix:
+    if loader is None or loader.get('skipped') or loader.get('backend_args') or '://' in prefix:
         return
     folders = defaultdict(list)
     for image in images:

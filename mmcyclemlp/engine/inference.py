@@ -61,7 +61,7 @@ class Predictor:
         names = [str(transform['type']).split('.')[-1] for transform in section['pipeline']]
         self.pipeline = Compose([step for step, name in zip(section['pipeline'], names) if not name.startswith('Load')])
         # A dataset that holds its images in memory, as CIFAR-10 and Digits do, gives them in RGB.
-        self.reads_bgr = 'LoadImageFromFile' in names
+        self.reads_bgr = any(name in ('LoadImageFromFile', 'LoadReadableImage') for name in names)
         self.batch_size = batch_size
         self.classes, palette = _classes(section, weights)
         self._task = import_module(f'.inference_{TASKS[scope]}', __package__).Task(self.classes, palette, score)

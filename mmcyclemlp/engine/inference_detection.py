@@ -28,5 +28,6 @@ class Task:
                                for mask in encode_mask_results(found.masks)]
         with warnings.catch_warnings():
             warnings.filterwarnings('ignore', '.*out of bounds')  # a box that ends at the border, by rounding
+            sample.pred_instances = sample.pred_instances[sample.pred_instances.scores.argsort()]  # the best on top
             self._visualizer.add_datasample('image', image, sample, draw_gt=False, pred_score_thr=self._score)
         return Prediction(record, self._visualizer.get_image(), None)

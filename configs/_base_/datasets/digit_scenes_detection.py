@@ -12,7 +12,7 @@ train_dataloader = dict(
             dict(type='LoadImageFromFile'),
             dict(type='LoadAnnotations', with_bbox=True),
             # A mirrored digit is none, so nothing is flipped.
-            dict(type='RandomResize', scale=[(104, 104), (152, 152)], keep_ratio=True),
+            dict(type='RandomResize', scale=[(104, 104), (128, 128)], keep_ratio=True),
             dict(type='PhotoMetricDistortion'),
             dict(type='PackDetInputs'),
         ]),

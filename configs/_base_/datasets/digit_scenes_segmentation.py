@@ -11,7 +11,7 @@ train_dataloader = dict(
         pipeline=[
             dict(type='LoadReadableImage'),
             dict(type='LoadCheckedMask', num_classes=11),
-            dict(type='RandomCrop', crop_size=(128, 128)),
+            dict(type='RandomCrop', crop_size=(96, 96)),
             dict(type='PhotoMetricDistortion'),
             dict(type='PackSegInputs'),
         ]),
