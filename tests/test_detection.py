@@ -288,8 +288,8 @@ model = dict(
     backbone=dict(
         arch=dict(_delete_=True, depths=(1, 1, 1, 1), embed_dims=(8, 8, 8, 8), mlp_ratios=(1, 1, 1, 1)),
         init_cfg=dict(type='Pretrained', checkpoint='absent.pth')),
-    neck=dict(in_channels=[8, 8, 8], out_channels=16),
-    bbox_head=dict(in_channels=16, feat_channels=16),
+    neck=dict(in_channels=[8, 8, 8], out_channels=32),
+    bbox_head=dict(in_channels=32, feat_channels=32),
     test_cfg=dict(score_thr=0.))
 train_dataloader = dict(num_workers=0, dataset=dict(data_root='few', ann_file='few.json'))
 val_dataloader = dict(num_workers=0, dataset=dict(data_root='few', ann_file='few.json'))

@@ -1,4 +1,5 @@
 """What the wheel and the source archive carry."""
+import re
 import subprocess
 import sys
 import tarfile
@@ -58,3 +59,13 @@ def test_source_archive(tree, tmp_path):
     source, = (tmp_path / 'source').iterdir()
     with zipfile.ZipFile(build(source, 'build_wheel', tmp_path)) as wheel:
         assert expected(tree) <= set(wheel.namelist())
+
+
+@pytest.mark.parametrize('target, run', [('demo', 'digits_b1'), ('demo-detection', 'digit-scenes_retinanet_b1'),
+                                         ('demo-segmentation', 'digit-scenes_fpn_b1')])
+def test_the_demos_run_what_is_there(target, run):
+    commands = subprocess.run(['make', '-n', target], cwd=REPO, capture_output=True, text=True)
+    assert commands.returncode == 0, commands.stderr
+    assert f'tools/train.py configs/cyclemlp/{run}.py' in commands.stdout
+    paths = set(re.findall(r'(?:configs|tools)/\S+\.py', commands.stdout))
+    assert len(paths) >= 3 and all((REPO / path).is_file() for path in paths)

@@ -15,13 +15,14 @@ model = dict(
 optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='AdamW', lr=3e-4, weight_decay=0.05),
-    paramwise_cfg=dict(norm_decay_mult=0., bias_decay_mult=0.))
+    paramwise_cfg=dict(norm_decay_mult=0., bias_decay_mult=0.),
+    clip_grad=dict(max_norm=1.))  # without, the loss leaps up now and then
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, end=100),
     dict(type='CosineAnnealingLR', by_epoch=True),
 ]
 # Validation is on what results are reported for, so no choice may be made by it: take the last checkpoint.
-train_cfg = dict(by_epoch=True, max_epochs=54, val_interval=6)
+train_cfg = dict(by_epoch=True, max_epochs=48, val_interval=6)
 val_cfg = dict()
 test_cfg = dict()
 default_hooks = dict(logger=dict(interval=25))
