@@ -1,5 +1,5 @@
-# `make demo` trains CycleMLP on handwritten digits, `make demo-detection` and `make demo-segmentation` on scenes of
-# them; `make test` runs the tests. Everything lies in .venv.
+# `make demo` trains CycleMLP on handwritten digits, `make demo-detection` a detector on scenes of them; `make test` runs
+# the tests. Everything lies in .venv.
 PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -7,15 +7,13 @@ PIP := $(PY) -m pip --disable-pip-version-check install
 MMCV := onedl-mmcv==2.3.6
 RUNS := work_dirs
 DIGITS := digits_b1
-DETECTION := digit-scenes_retinanet_b1
-SEGMENTATION := digit-scenes_fpn_b1
+SCENES := digit-scenes_retinanet_b1
 
-.PHONY: help demo demo-detection demo-segmentation test env ops lint clean
+.PHONY: help demo demo-detection test env ops lint clean
 
 help:
 	@echo 'make demo   train and test CycleMLP-B1 on the embedded digits (about 5 minutes from nothing)'
-	@echo 'make demo-detection     find digits in cluttered scenes and draw what is found (10 minutes on 2 cores)'
-	@echo 'make demo-segmentation  the same with masks (@@ minutes)'
+	@echo 'make demo-detection   find digits in cluttered scenes and draw them (10 minutes, after a set-up as for tests)'
 	@echo 'make test   the tests, after a set-up with compiled operators (about 10 minutes, once)'
 	@echo 'make env    only the environment, in $(VENV)'
 	@echo "make ops    the environment with mmcv's operators compiled, for detection and backend='deform_conv'"
@@ -24,13 +22,6 @@ help:
 
 env: $(VENV)/.env
 ops: $(VENV)/.ops
-
-# Trains a config, which ends with a validation, and draws predictions on twelve scenes of the validation set.
-define show
-$(PY) tools/train.py configs/cyclemlp/$(1).py
-$(PY) tools/infer.py configs/cyclemlp/$(1).py $$(cat $(RUNS)/$(1)/last_checkpoint) --score 0.4 $$(ls data/digit_scenes/val/*.png | head -12)
-@echo '== Curves: $(RUNS)/$(1)/curves.png; pictures: $(RUNS)/$(1)/infer/vis/'
-endef
 
 define train_digits
 @echo '== Training CycleMLP-B1 on 1,438 handwritten digits: about 2 minutes on 2 cores'
@@ -46,10 +37,11 @@ $(RUNS)/$(DIGITS)/epoch_15.pth: | $(VENV)/.env
 	$(train_digits)
 
 demo-detection: $(VENV)/.ops $(RUNS)/$(DIGITS)/epoch_15.pth
-	$(call show,$(DETECTION))
-
-demo-segmentation: $(VENV)/.env $(RUNS)/$(DIGITS)/epoch_15.pth
-	$(call show,$(SEGMENTATION))
+	@echo '== Training a RetinaNet on 1,000 scenes of digits: about 7 minutes on 2 cores'
+	$(PY) tools/train.py configs/cyclemlp/$(SCENES).py
+	$(PY) tools/infer.py configs/cyclemlp/$(SCENES).py $$(cat $(RUNS)/$(SCENES)/last_checkpoint) --score 0.4 \
+	    $$(ls data/digit_scenes/val/*.png | head -12)
+	@echo '== Curves: $(RUNS)/$(SCENES)/curves.png; pictures: $(RUNS)/$(SCENES)/infer/vis/'
 
 # One thread each: the tests start processes of their own, and two OpenMP pools on two cores stall each other.
 test: $(VENV)/.ops $(VENV)/.tests

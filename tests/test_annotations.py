@@ -225,6 +225,15 @@ def test_run_lengths_are_not_read_as_polygons(run, content, lines):
         assert len(load(config)[1].ignored_instances) == ignored
 
 
+def test_where_no_mask_is_read_nothing_could_be_learnt(run, content):
+    counts = [0, WIDTH * HEIGHT]
+    for annotation in content['annotations']:
+        annotation['segmentation'] = dict(size=[HEIGHT, WIDTH], counts=counts)
+    check_annotations(run(masks=True), 'train')
+    with pytest.raises(InputError, match='of 4 none is left; 4 masks have neither three points nor run lengths that'):
+        check_annotations(run(masks=True, poly2mask=False), 'train')
+
+
 def test_crowds_are_ignored_in_silence(run, content, lines):
     counts = [0, 0, WIDTH * HEIGHT // 2, WIDTH * HEIGHT // 2]
     content['annotations'].append(dict(box(31, segmentation=dict(size=[HEIGHT, WIDTH], counts=counts)), iscrowd=1))

@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Detect, segment or classify what is in images and videos, with a model of any task.
 
-    python tools/infer.py configs/cyclemlp/bccd_retinanet_b1.py work_dirs/bccd_retinanet_b1/epoch_36.pth photos/
+    python tools/infer.py configs/cyclemlp/bccd_retinanet_b1.py work_dirs/bccd_retinanet_b1/epoch_48.pth photos/
     python tools/infer.py CONFIG CHECKPOINT one.png two.png walk.mp4 --out found
 
 Into --out go, for each image, vis/NAME.png with what was found drawn in, preds/NAME.json, masks/NAME.png with class

@@ -136,11 +136,12 @@ def check_entries(path: Path, content: Dict[str, list], images: Dict[Any, dict],
         elif category not in chosen:
             entries.add(OTHER_CATEGORY, key)
         else:
-            entries.kept += 1
             if kind:
                 entries.add(kind, key)
             if use.masks and not _mask_is_read(path, entry, image, use):
                 entries.add(NO_POLYGON, key)
+            else:
+                entries.kept += 1
     return entries
 
 

@@ -13,9 +13,9 @@ train_dataloader = dict(
             data_prefix=dict(img='images/train/'),
             pipeline=[
                 dict(type='LoadImageFromFile'),
-                # Polygons lose nothing when the image is made smaller; of bitmaps a car of 5 pixels is hardly left.
-                dict(type='LoadAnnotations', with_bbox=True, with_mask=True, poly2mask=False),
-                dict(type='Resize', scale=(384, 256), keep_ratio=True),
+                dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
+                # Not smaller: masks are bitmaps here, and at 384x256 nothing is left of a car of 5 pixels.
+                dict(type='Resize', scale=(640, 640), keep_ratio=True),
                 dict(type='PackDetInputs'),
             ])),
     sampler=dict(type='DefaultSampler', shuffle=True))
@@ -30,7 +30,7 @@ val_dataloader = dict(
         test_mode=True,
         pipeline=[
             dict(type='LoadImageFromFile'),
-            dict(type='Resize', scale=(384, 256), keep_ratio=True),
+            dict(type='Resize', scale=(640, 640), keep_ratio=True),
             dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
             dict(type='PackDetInputs', meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')),
         ]),
