@@ -1,4 +1,4 @@
-"""What the wheel and the source archive carry."""
+"""What the wheel and the source archive carry, and what the demos of the Makefile run."""
 import re
 import subprocess
 import sys
