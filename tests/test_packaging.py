@@ -61,7 +61,11 @@ def test_source_archive(tree, tmp_path):
         assert expected(tree) <= set(wheel.namelist())
 
 
-@pytest.mark.parametrize('target, run', [('demo', 'digits_b1'), ('demo-detection', 'digit-scenes_retinanet_b1')])
+@pytest.mark.parametrize('target, run', [
+    ('demo', 'digits_b1'),
+    ('demo-detection', 'digit-scenes_retinanet_b1'),
+    ('demo-segmentation', 'digit-scenes_fpn_b1'),
+])
 def test_the_demos_run_what_is_there(target, run):
     commands = subprocess.run(['make', '-n', target], cwd=REPO, capture_output=True, text=True)
     assert commands.returncode == 0, commands.stderr

@@ -49,13 +49,13 @@ def tiny(name):
     model = config.model
     if model.backbone.type == 'CycleMLP':
         model.backbone.update(arch=TINY, init_cfg=None)
-        dims = DIMS
+        dims = DIMS[:len(model.backbone.out_indices)]
     else:
         model.backbone.base_channels = 8
         dims = (8, 16, 32, 64)
     if 'neck' in model:
-        model.neck.update(in_channels=list(dims), out_channels=16)
-        dims = (16, ) * 4
+        model.neck.update(in_channels=list(dims), out_channels=32)
+        dims = (32, ) * len(dims)
     model.decode_head.update(in_channels=list(dims), channels=16)
     if 'auxiliary_head' in model:
         model.auxiliary_head.update(in_channels=dims[2], channels=8)
@@ -287,8 +287,8 @@ _base_ = '{config}'
 model = dict(
     data_preprocessor=dict(size=(32, 32)),
     backbone=dict(arch=dict(_delete_=True, **{tiny})),
-    neck=dict(in_channels={dims}, out_channels=16),
-    decode_head=dict(in_channels=[16, 16, 16, 16], channels=16))
+    neck=dict(in_channels={dims}, out_channels=32),
+    decode_head=dict(in_channels=[32, 32, 32, 32], channels=16))
 train_dataloader = dict(batch_size=2, num_workers=0, dataset=dict(data_root='{root}', pipeline=[
     dict(type='LoadReadableImage'),
     dict(type='LoadCheckedMask', num_classes=11, ignore_index=11),
@@ -345,6 +345,19 @@ def test_scales_of_the_input_are_tabled(run, tool):
     code, *_ = tool('analysis/scales.py', 'small.py', 'work_dirs/small/iter_6.pth', '--scales', 1, '--flip',
                     '--work-dir', 'flip')
     assert code == 0 and len(rows_of(run / 'flip/scales.csv')) == 1
+
+
+def test_three_scales_and_their_mirror_images_are_averaged(run, tool):
+    (run / 'averaged.py').write_text("""
+_base_ = 'small.py'
+test_dataloader = dict(dataset=dict(pipeline=_base_.tta_pipeline))
+model = dict(_delete_=True, type='SegTTAModel', module=_base_.model)
+""")
+    pipeline = load_config(run / 'averaged.py').test_dataloader.dataset.pipeline
+    assert len(pipeline[1]['transforms'][0]) == 3 and len(pipeline[1]['transforms'][1]) == 2
+    code, output, error = tool('test.py', 'averaged.py', 'work_dirs/small/iter_6.pth')
+    assert code == 0, error
+    assert 0 <= float(re.search(r'mIoU: *([0-9.]+)', output)[1]) <= 100
 
 
 @pytest.mark.parametrize('args, sentence', [

@@ -12,14 +12,14 @@ model = dict(
         bbox_head=dict(in_channels=128, fc_out_channels=256),
         mask_roi_extractor=dict(out_channels=128),
         mask_head=dict(
-            num_convs=2, in_channels=128, conv_out_channels=128, norm_cfg=dict(type='GN', num_groups=32))),
+            num_convs=4, in_channels=128, conv_out_channels=128, norm_cfg=dict(type='GN', num_groups=32))),
     train_cfg=dict(
         rpn=dict(sampler=dict(num=128)),
         rpn_proposal=dict(nms_pre=500, max_per_img=200),
         rcnn=dict(sampler=dict(num=64, pos_fraction=0.5))),
     test_cfg=dict(rpn=dict(nms_pre=500, max_per_img=200)))
 optim_wrapper = dict(
-    type='OptimWrapper', optimizer=dict(type='AdamW', lr=3e-4, weight_decay=1e-4), clip_grad=dict(max_norm=1.))
+    type='OptimWrapper', optimizer=dict(type='AdamW', lr=5e-4, weight_decay=1e-4), clip_grad=dict(max_norm=1.))
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, end=100),
     dict(type='CosineAnnealingLR', by_epoch=True, convert_to_iter_based=True),

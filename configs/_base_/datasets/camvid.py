@@ -34,6 +34,18 @@ val_dataloader = dict(
         ]),
     sampler=dict(type='DefaultSampler', shuffle=False))
 test_dataloader = val_dataloader
+# In the place of the test pipeline, with a tta_model: three scales and mirror images, averaged.
+tta_pipeline = [
+    dict(type='LoadReadableImage'),
+    dict(
+        type='TestTimeAug',
+        transforms=[
+            [dict(type='Resize', scale=scale, keep_ratio=True) for scale in ((270, 202), (360, 270), (450, 338))],
+            [dict(type='RandomFlip', prob=prob, direction='horizontal') for prob in (0., 1.)],
+            [dict(type='LoadCheckedMask', num_classes=11, ignore_index=11)],
+            [dict(type='PackSegInputs')],
+        ])
+]
 
 val_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'], ignore_index=11)
 test_evaluator = val_evaluator

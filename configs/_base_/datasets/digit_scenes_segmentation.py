@@ -1,7 +1,7 @@
 # Made when it is first read, so nothing is downloaded. Validation is on scenes of held-out digits. A mirrored digit is
 # none, so nothing is flipped.
 train_dataloader = dict(
-    batch_size=8,
+    batch_size=16,
     num_workers=2,
     persistent_workers=True,
     dataset=dict(
@@ -12,7 +12,6 @@ train_dataloader = dict(
             dict(type='LoadReadableImage'),
             dict(type='LoadCheckedMask', num_classes=11),
             dict(type='RandomCrop', crop_size=(96, 96)),
-            dict(type='PhotoMetricDistortion'),
             dict(type='PackSegInputs'),
         ]),
     sampler=dict(type='InfiniteSampler', shuffle=True))
