@@ -1,6 +1,6 @@
 """Draws images of CamVid beside truth and prediction, of which tools/infer.py wrote the class indices:
 
-    python docs/figures/street.py OUT.png data/camvid work_dirs/camvid_fpn_b1/infer NAME...
+    python docs/figures/street.py OUT.jpg data/camvid work_dirs/camvid_fpn_b1/infer NAME...
 """
 import sys
 from pathlib import Path
@@ -35,7 +35,7 @@ def main():
     patches = [Patch(color=COLOURS[i] / 255, label=name) for i, name in enumerate(CamVid.METAINFO['classes'])]
     patches.append(Patch(color=COLOURS[VOID] / 255, label='no class'))
     figure.legend(handles=patches, ncols=6, loc='outside lower center', fontsize='small')
-    figure.savefig(out, dpi=100, pil_kwargs=dict(quality=88) if out.endswith('.jpg') else None)
+    figure.savefig(out, dpi=100)
 
 
 if __name__ == '__main__':
