@@ -11,10 +11,9 @@ train_dataloader = dict(
         pipeline=[
             dict(type='LoadReadableImage'),
             dict(type='LoadCheckedMask', num_classes=11, ignore_index=11),
-            dict(type='RandomResize', scale=(360, 270), ratio_range=(0.5, 1.5), keep_ratio=True),
+            dict(type='RandomResize', scale=(360, 270), ratio_range=(0.75, 1.25), keep_ratio=True),
             dict(type='RandomCrop', crop_size=(192, 256), cat_max_ratio=0.75, ignore_index=11),
             dict(type='RandomFlip', prob=0.5),
-            dict(type='PhotoMetricDistortion'),
             dict(type='PackSegInputs'),
         ]),
     sampler=dict(type='InfiniteSampler', shuffle=True))
