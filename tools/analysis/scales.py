@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Test the same weights at several scales of the input: the metrics, and the time an image, against the scale.
 
-    python tools/analysis/scales.py configs/cyclemlp/camvid_fpn_b1.py work_dirs/camvid_fpn_b1/iter_4000.pth
+    python tools/analysis/scales.py configs/cyclemlp/camvid_fpn_b1.py work_dirs/camvid_fpn_b1/iter_6400.pth
     python tools/analysis/scales.py CONFIG CHECKPOINT --scales 0.75 1 1.25 --flip
 
 A scale of 1 is the size that the config tests at. Writes scales.csv, scales.md and scales.png to
