@@ -12,7 +12,7 @@ model = dict(
         ignore_index=11,
         # The fourth root of the median share of the training pixels over each class's: a quarter of the way to equal
         # shares. With more, the rare classes are found where there are none.
-        loss_decode=dict(class_weight=[0.72, 0.66, 1.46, 0.62, 1.00, 0.82, 1.40, 1.41, 0.93, 1.63, 1.98])))
+        loss_decode=dict(class_weight=[0.72, 0.66, 1.46, 0.61, 1.00, 0.82, 1.40, 1.41, 0.94, 1.63, 1.98])))
 optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='AdamW', lr=1.5e-3, weight_decay=0.05),
