@@ -25,11 +25,17 @@ OPERATORS = torch.ops.mmcyclemlp
 
 
 @pytest.fixture
-def device():
+def device(monkeypatch):
     name = 'cuda' if torch.cuda.is_available() else 'cpu'
     reason = triton_gemm.unsupported_reason(torch.zeros(1, 1, 1, 1, device=name), None, None, (1, 3))
     if reason is not None:
         pytest.skip(reason)
+    if name == 'cuda':
+        # Each is compiled for every kind of size, which takes seconds; test_every_configuration runs them all.
+        from mmcyclemlp.ops.backends import triton_kernels
+        for tuned in ('forward_tuned', 'grad_input_tuned', 'grad_weight_tuned'):
+            tuner = getattr(triton_kernels, tuned)
+            monkeypatch.setattr(tuner, 'configs', [tuner.configs[0], tuner.configs[-1]])
     return name
 
 
