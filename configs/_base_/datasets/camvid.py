@@ -1,5 +1,5 @@
-# Road scenes of 480x360: 367 for training, 101 for validation, seen at three quarters of their size, and in training
-# at scales around it. 11 stands where none of the classes 0 to 10 applies.
+# Road scenes of 480x360: 367 for training, 101 for validation, seen at half their size, and in training at scales
+# around it, cut to that size. 11 stands where none of the classes 0 to 10 applies.
 train_dataloader = dict(
     batch_size=4,
     num_workers=2,
@@ -11,9 +11,10 @@ train_dataloader = dict(
         pipeline=[
             dict(type='LoadReadableImage'),
             dict(type='LoadCheckedMask', num_classes=11, ignore_index=11),
-            dict(type='RandomResize', scale=(360, 270), ratio_range=(0.75, 1.25), keep_ratio=True),
-            dict(type='RandomCrop', crop_size=(192, 256), cat_max_ratio=0.75, ignore_index=11),
+            dict(type='RandomResize', scale=(240, 180), ratio_range=(0.8, 1.6), keep_ratio=True),
+            dict(type='RandomCrop', crop_size=(180, 240), cat_max_ratio=0.75, ignore_index=11),
             dict(type='RandomFlip', prob=0.5),
+            dict(type='PhotoMetricDistortion'),
             dict(type='PackSegInputs'),
         ]),
     sampler=dict(type='InfiniteSampler', shuffle=True))
@@ -27,7 +28,7 @@ val_dataloader = dict(
         split='val',
         pipeline=[
             dict(type='LoadReadableImage'),
-            dict(type='Resize', scale=(360, 270), keep_ratio=True),
+            dict(type='Resize', scale=(240, 180), keep_ratio=True),
             dict(type='LoadCheckedMask', num_classes=11, ignore_index=11),
             dict(type='PackSegInputs'),
         ]),
@@ -39,7 +40,7 @@ tta_pipeline = [
     dict(
         type='TestTimeAug',
         transforms=[
-            [dict(type='Resize', scale=scale, keep_ratio=True) for scale in ((270, 202), (360, 270), (450, 338))],
+            [dict(type='Resize', scale=scale, keep_ratio=True) for scale in ((180, 135), (240, 180), (300, 225))],
             [dict(type='RandomFlip', prob=prob, direction='horizontal') for prob in (0., 1.)],
             [dict(type='LoadCheckedMask', num_classes=11, ignore_index=11)],
             [dict(type='PackSegInputs')],
