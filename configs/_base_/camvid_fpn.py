@@ -15,7 +15,7 @@ model = dict(
         loss_decode=dict(class_weight=[0.72, 0.66, 1.46, 0.61, 1.00, 0.82, 1.40, 1.41, 0.94, 1.63, 1.98])))
 optim_wrapper = dict(
     type='OptimWrapper',
-    optimizer=dict(type='AdamW', lr=5e-4, weight_decay=0.05),
+    optimizer=dict(type='AdamW', lr=2e-4, weight_decay=0.05),
     paramwise_cfg=dict(norm_decay_mult=0., bias_decay_mult=0.),
     clip_grad=dict(max_norm=1.))
 param_scheduler = [
@@ -23,8 +23,8 @@ param_scheduler = [
     dict(type='PolyLR', power=0.9, by_epoch=False),
 ]
 # Validation is on what results are reported for, so no choice may be made by it: take the last checkpoint.
-train_cfg = dict(type='IterBasedTrainLoop', max_iters=8000, val_interval=2000)
+train_cfg = dict(type='IterBasedTrainLoop', max_iters=6400, val_interval=1600)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
-default_hooks = dict(checkpoint=dict(interval=2000))
+default_hooks = dict(checkpoint=dict(interval=1600))
 auto_scale_lr = dict(enable=True, base_batch_size=4)
