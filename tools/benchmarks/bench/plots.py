@@ -59,7 +59,8 @@ def plot_networks(groups: Sequence[Sequence[Row]], path: Path) -> None:
         colours = ['tab:red' if row.rival == 'b1' else 'tab:orange' if row.rival.startswith('b1-') else 'tab:blue'
                    for row in rows]
         bars = axis.barh([row.rival for row in rows], [row.images_per_s for row in rows], color=colours)
-        axis.bar_label(bars, fmt='%.3g', padding=3, fontsize='small')
+        axis.bar_label(bars, fmt=lambda value: f'{value:,.0f}' if value >= 1000 else f'{value:.3g}', padding=3,
+                       fontsize='small')
         axis.set_title(f'{rows[0].direction}, images/s, {conditions(rows[0])}', fontsize='small')
         axis.margins(x=0.12)
         axis.tick_params(labelsize='small')

@@ -2,6 +2,7 @@
 from typing import Callable, List, Tuple
 
 import torch
+from torch.autograd import DeviceType
 from torch.utils.flop_counter import FlopCounterMode
 
 RUNS = 5
@@ -25,8 +26,10 @@ def operators_ms(call: Callable[[], object]) -> List[Tuple[str, float, int]]:
         if on_cuda:
             torch.cuda.synchronize()
     key = 'self_device_time_total' if on_cuda else 'self_cpu_time_total'
+    # Kernels are listed beside the operators that launch them, with the same time.
     found = sorted(((event.key, getattr(event, key) / 1e3 / RUNS, event.count // RUNS)
-                    for event in profiler.key_averages()), key=lambda entry: -entry[1])
+                    for event in profiler.key_averages() if event.device_type == DeviceType.CPU),
+                   key=lambda entry: -entry[1])
     found = [(name if len(name) < 60 else 'compiled graph', ms, calls) for name, ms, calls in found if ms > 0]
     rest = found[LARGEST:]
     return found[:LARGEST] + [(OTHERS, sum(ms for _, ms, _ in rest), sum(calls for *_, calls in rest))]
