@@ -106,7 +106,7 @@ def test_an_item_of_the_config_is_ready_to_train_on(camvid):
     for item in dataset:
         inputs, labels = item['inputs'], item['data_samples'].gt_sem_seg.data
         assert inputs.shape[1:] == labels.shape[1:]
-        assert inputs.shape[1] <= 192 and inputs.shape[2] <= 256
+        assert inputs.shape[1] <= 180 and inputs.shape[2] <= 240
         assert set(labels.unique().tolist()) <= set(range(12))
 
 
