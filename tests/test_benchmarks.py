@@ -403,3 +403,16 @@ def test_gpu_script_measures_nothing_when_the_kernels_fail(tmp_path):
                             env=dict(os.environ, PYTHON=str(python)), capture_output=True, text=True)
     assert result.returncode == 0 and '== done in' in result.stdout
     assert (tmp_path / 'calls').read_text().count('--dtype bf16') == 9
+
+
+@pytest.mark.skipif(shutil.which('bash') is None, reason='needs bash')
+def test_gpu_script_measures_when_the_tests_run_out_of_time(tmp_path):
+    for name, does in (('python', 'echo "$@" >> "$(dirname "$0")/calls"'),
+                       ('timeout', 'shift; "$@"; case "$*" in *pytest*) exit 124;; esac')):
+        (tmp_path / name).write_text(f'#!/bin/sh\n{does}\n')
+        (tmp_path / name).chmod(0o755)
+    environment = dict(os.environ, PYTHON=str(tmp_path / 'python'), PATH=f'{tmp_path}:{os.environ["PATH"]}')
+    result = subprocess.run(['bash', str(FOLDER / 'gpu.sh'), str(tmp_path / 'out')], env=environment,
+                            capture_output=True, text=True)
+    assert result.returncode == 1 and "'tests of the kernels' was stopped" in result.stdout
+    assert (tmp_path / 'calls').read_text().count('--dtype bf16') == 9
