@@ -14,6 +14,7 @@ train_dataloader = dict(
             dict(type='RandomResize', scale=(240, 180), ratio_range=(0.8, 1.6), keep_ratio=True),
             dict(type='RandomCrop', crop_size=(180, 240), cat_max_ratio=0.75, ignore_index=11),
             dict(type='RandomFlip', prob=0.5),
+            dict(type='PhotoMetricDistortion'),
             dict(type='PackSegInputs'),
         ]),
     sampler=dict(type='InfiniteSampler', shuffle=True))
