@@ -48,7 +48,7 @@ demo-detection: $(VENV)/.ops $(RUNS)/$(DIGITS)/epoch_15.pth
 	@echo '== Curves: $(RUNS)/$(SCENES)/curves.png; pictures: $(RUNS)/$(SCENES)/infer/vis/'
 
 demo-segmentation: $(VENV)/.env
-	@echo '== Training a Semantic FPN on 1,000 scenes of digits: about 7 minutes on 2 cores with bfloat16'
+	@echo '== Training a Semantic FPN on 2,000 scenes of digits: about 7 minutes on 2 cores with bfloat16'
 	$(PY) tools/train.py configs/cyclemlp/$(SEGMENTS).py $(AMP)
 	$(PY) tools/infer.py configs/cyclemlp/$(SEGMENTS).py $$(cat $(RUNS)/$(SEGMENTS)/last_checkpoint) \
 	    $$(ls data/digit_scenes/val/*.png | head -12)

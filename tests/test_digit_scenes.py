@@ -84,14 +84,28 @@ def test_boxes_are_tight_and_inside(scenes):
 
 
 def test_masks_are_what_is_visible(scenes):
-    overlapping = 0
     for scene in scenes:
         covered = sum(instance.mask.astype(int) for instance in scene.instances)
         assert covered.max() <= 1  # a pixel shows one digit
-        boxes = sum(np.pad(np.ones((h, w), int), ((y, scene.image.shape[0] - y - h), (x, scene.image.shape[1] - x - w)))
-                    for x, y, w, h in (instance.box for instance in scene.instances))
-        overlapping += boxes.max() > 1
-    assert overlapping > COUNT / 4  # they do overlap
+
+
+def test_digits_are_close_but_do_not_touch(scenes):
+    nearest = []
+    for scene in scenes:
+        points = [np.argwhere(instance.mask) for instance in scene.instances]
+        for i, mine in enumerate(points):
+            # The larger of the distances along the two axes.
+            nearest += [abs(mine[:, None] - other).max(axis=2).min() for other in points[:i]]
+    assert min(nearest) == digit_scenes.GAP + 1
+    assert np.mean(np.array(nearest) < 8) > 0.2
+
+
+def test_all_within_the_gap_is_near():
+    mask = np.zeros((9, 12), bool)
+    mask[0, 2] = mask[5, 8] = True
+    near = np.zeros_like(mask)
+    near[:3, :5] = near[3:8, 6:11] = True
+    assert digit_scenes.GAP == 2 and np.array_equal(digit_scenes._grown(mask), near)
 
 
 def test_a_mask_has_one_colour(scenes):
@@ -281,5 +295,5 @@ def test_the_tool_makes_a_folder_once(tmp_path, tool):
 
 def test_the_tool_refuses_no_scenes(tmp_path, tool):
     code, _, error = tool(tmp_path / 'none', '--val', 0)
-    assert code == 2 and 'expected at least one scene in each split, got train=1000 and val=0' in error
+    assert code == 2 and 'expected at least one scene in each split, got train=2000 and val=0' in error
     assert not list(tmp_path.iterdir())

@@ -19,8 +19,9 @@ CLASSES = tuple('0123456789')
 PALETTE = [(230, 25, 75), (60, 180, 75), (255, 225, 25), (0, 130, 200), (245, 130, 48),
            (145, 30, 180), (70, 240, 240), (240, 50, 230), (170, 110, 40), (128, 128, 0)]
 SIDES = (96, 128)  # of an image, in pixels
-HEIGHTS = (24, 48)  # of a digit
-ITEMS = (4, 9)  # digits and strokes that are tried in an image
+HEIGHTS = (32, 52)  # of a digit
+GAP = 2  # between digits, at least
+ITEMS = (16, 24)  # digits and strokes that are tried in an image
 DARK, LIGHT = (10, 101), (170, 256)  # values of the channels behind, and of a digit
 CONTRAST = 120  # least distance of a digit's colour from what is behind it, summed over the channels
 
@@ -44,10 +45,10 @@ class Scene(NamedTuple):
 def digit_scene(index: int, split: str = 'train') -> Scene:
     """The ``index``-th scene of a split, from 0; there is no last one.
 
-    Digits of scikit-learn, in light colours, slanted and about 24 to 48 pixels high, on a darker, textured ground among
-    strokes and shapes, in an image of 96 to 128 pixels a side. What would hide more than a tenth of an earlier
-    digit is not drawn, so every digit in an image can be recognised and is annotated. Those that ``Digits`` holds
-    out appear in ``val`` only.
+    Digits of scikit-learn, in light colours, slanted and about 32 to 52 pixels high, on a darker, textured ground among
+    strokes and shapes, in an image of 96 to 128 pixels a side. They do not touch, and a stroke that would hide more
+    than a tenth of a digit is not drawn, so every digit in an image can be recognised and is annotated. Those that
+    ``Digits`` holds out appear in ``val`` only.
 
     Everything is computed in integers from a generator seeded by split and index, so a scene has the same pixels
     on every machine.
@@ -69,10 +70,10 @@ def digit_scene(index: int, split: str = 'train') -> Scene:
     labels: List[int] = []
     sizes = [0]
     for _ in range(rng.integers(*ITEMS, endpoint=True)):
-        is_stroke = rng.integers(5) == 0
+        is_stroke = rng.integers(12) == 0
         label, alpha = (-1, _stroke(rng, height, width)) if is_stroke else _digit(rng, split, height, width)
         mask = alpha >= 128
-        if _hides(mask, front, sizes):
+        if _hides(mask, front, sizes) if is_stroke else front[_grown(mask)].any():
             continue
         colour = rng.integers(*DARK, size=3) if is_stroke else _visible_colour(rng, image, mask)
         _paint(image, alpha, colour)
@@ -95,7 +96,7 @@ def semantic_mask(scene: Scene) -> Pixels:
     return mask
 
 
-def write_digit_scenes(root: Union[str, os.PathLike], train: int = 1000, val: int = 100) -> None:
+def write_digit_scenes(root: Union[str, os.PathLike], train: int = 2000, val: int = 100) -> None:
     """Write scenes as a dataset for detection, instance and semantic segmentation.
 
     ``{train,val}/NNNN.png`` are images, ``annotations/{train,val}.json`` hold boxes and masks in COCO's format
@@ -114,7 +115,7 @@ def write_digit_scenes(root: Union[str, os.PathLike], train: int = 1000, val: in
     make_missing(root, train, val)
 
 
-def make_missing(root: Union[str, os.PathLike], train: int = 1000, val: int = 100) -> None:
+def make_missing(root: Union[str, os.PathLike], train: int = 2000, val: int = 100) -> None:
     """Write scenes as :func:`write_digit_scenes` does, unless ``root`` holds something.
 
     Several processes may do so at once: the folder of the first to be done is kept.
@@ -257,7 +258,7 @@ def _digit(rng: np.random.Generator, split: str, height: int, width: int) -> Tup
     side = size * 5 // 4  # room for the slant
     top, left = rng.integers(height - side), rng.integers(width - side)
     dy, dx = np.mgrid[:side, :side] - side // 2
-    slant, turn = rng.integers(-64, 65), rng.integers(-24, 25)  # in 1/256
+    slant, turn = rng.integers(-40, 41), rng.integers(-16, 17)  # in 1/256
     middle = 9 * 128  # of ten cells
     ink = _sample(glyphs[i], middle + (256 * dy + turn * dx) * 8 // size, middle + (256 * dx + slant * dy) * 8 // wide)
     alpha = np.zeros((height, width), dtype=int)
@@ -269,6 +270,17 @@ def _hides(mask: Pixels, front: Pixels, sizes: List[int]) -> bool:
     """Whether less than nine tenths of a digit would be left of it."""
     left = np.bincount(front[~mask], minlength=len(sizes))
     return any(10 * seen < 9 * size for seen, size in zip(left[1:], sizes[1:]))
+
+
+def _grown(mask: Pixels) -> Pixels:
+    """The mask and all within ``GAP`` pixels of it along both axes."""
+    for _ in range(2):  # along the rows, and of the transposed along the columns
+        grown = mask.copy()
+        for step in range(1, GAP + 1):
+            grown[step:] |= mask[:-step]
+            grown[:-step] |= mask[step:]
+        mask = grown.T
+    return mask
 
 
 def _visible_colour(rng: np.random.Generator, image: Pixels, mask: Pixels) -> Pixels:

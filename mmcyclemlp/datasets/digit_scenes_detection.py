@@ -9,7 +9,7 @@ from .digit_scenes import CLASSES, PALETTE, make_missing
 class DigitScenesDetection(CocoDataset):
     """CocoDataset of digit scenes: ten classes, a box and a mask for each digit.
 
-    Where ``data_root`` is absent, 1,000 training and 100 validation scenes are written there first.
+    Where ``data_root`` is absent, 2,000 training and 100 validation scenes are written there first.
 
     Args:
         data_root (str): folder with ``{train,val}/`` and ``annotations/{train,val}.json``.

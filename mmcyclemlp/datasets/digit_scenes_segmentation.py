@@ -9,7 +9,7 @@ from .digit_scenes import CLASSES, PALETTE, make_missing
 class DigitScenesSegmentation(BaseSegDataset):
     """Digit scenes as semantic segmentation: the ground and ten digits.
 
-    Where ``data_root`` is absent, 1,000 training and 100 validation scenes are written there first.
+    Where ``data_root`` is absent, 2,000 training and 100 validation scenes are written there first.
 
     Args:
         data_root (str): folder with ``{train,val}/`` and ``masks/{train,val}/``.

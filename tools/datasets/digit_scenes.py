@@ -21,7 +21,7 @@ def parse_args() -> Namespace:
     parser = ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
     parser.add_argument('root', nargs='?', default='data/digit_scenes', metavar='ROOT',
                         help='folder to make (default: data/digit_scenes)')
-    parser.add_argument('--train', type=int, default=1000, metavar='N', help='training scenes (default: 1000)')
+    parser.add_argument('--train', type=int, default=2000, metavar='N', help='training scenes (default: 2000)')
     parser.add_argument('--val', type=int, default=100, metavar='M', help='validation scenes (default: 100)')
     return parser.parse_args()
 
