@@ -15,7 +15,7 @@ model = dict(
     bbox_head=dict(
         norm_cfg=dict(type='GN', num_groups=32),
         num_classes=10, in_channels=128, stacked_convs=2, feat_channels=128,
-        # Digits are about 20 to 64 pixels high here: anchors of 16 to 100.
+        # Digits are about 30 to 55 pixels high here: anchors of 16 to 100.
         anchor_generator=dict(octave_base_scale=2, strides=[8, 16, 32])))
 optim_wrapper = dict(
     type='OptimWrapper',
