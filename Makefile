@@ -41,7 +41,7 @@ $(RUNS)/$(DIGITS)/epoch_15.pth: | $(VENV)/.env
 	$(train_digits)
 
 demo-detection: $(VENV)/.ops $(RUNS)/$(DIGITS)/epoch_15.pth
-	@echo '== Training a RetinaNet on 1,000 scenes of digits: about 7 minutes on 2 cores'
+	@echo '== Training a RetinaNet on 1,000 scenes of digits: about 6 minutes on 2 cores'
 	$(PY) tools/train.py configs/cyclemlp/$(SCENES).py
 	$(PY) tools/infer.py configs/cyclemlp/$(SCENES).py $$(cat $(RUNS)/$(SCENES)/last_checkpoint) --score 0.4 \
 	    $$(ls data/digit_scenes/val/*.png | head -12)
