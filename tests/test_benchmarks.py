@@ -314,7 +314,7 @@ def test_memory_of_a_network_and_its_backbone(tmp_path, capsys):
     arguments = [config, '--size', '96', '64', '--quick', '--threads', '1', '--iters', '1', '--out', str(tmp_path)]
     assert cli.run(lambda: whole_image.main(arguments)) == 0
     found = rows.read_csv(tmp_path / 'speed-quick.csv')
-    assert {row.case for row in found} == {'digit-scenes_fpn_b1', 'its backbone, b1'}
+    assert {row.case for row in found} == {'digit-scenes_fpn_b1', 'its backbone, custom'}
     assert {row.shape for row in found} == {'1x3x64x96'}
     for case in {row.case for row in found}:
         memory_of = {row.rival: row.peak_mib for row in found if row.case == case and row.status == rows.OK}

@@ -83,8 +83,9 @@ def main(argv: Optional[List[str]] = None) -> int:
     names = args.rivals or ['ours', 'ours-deform_conv', 'ours-original']
     book = cli.Book(args.out, args.quick)
     model = segmenter(args.config)
-    for case, part in ((args.config.stem, model), (f'its backbone, {model.network.backbone.arch}',
-                                                   LastMap(model.network.backbone))):
+    backbone = model.network.backbone
+    arch = backbone.arch if isinstance(backbone.arch, str) else 'custom'
+    for case, part in ((args.config.stem, model), (f'its backbone, {arch}', LastMap(backbone))):
         book.measure(case, lambda: measure_image(settings, part, case, *args.size, names))  # noqa: B023
     return book.close()
 
