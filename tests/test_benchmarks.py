@@ -2,8 +2,6 @@
 import importlib.util
 import json
 import os
-import shutil
-import subprocess
 import sys
 from dataclasses import replace
 
@@ -370,49 +368,3 @@ def test_share_of_a_training(tmp_path, capsys):
         with pytest.raises(SystemExit, match='^2$'):
             cli.run(lambda: training.main([str(path)]))  # noqa: B023 (called at once)
         assert message in capsys.readouterr().err
-
-
-# The GPU's script.
-
-
-@pytest.mark.skipif(shutil.which('bash') is None, reason='needs bash')
-def test_gpu_script_refuses_without_a_gpu(tmp_path):
-    environment = dict(os.environ, PYTHON=sys.executable, CUDA_VISIBLE_DEVICES='')
-    result = subprocess.run(['bash', str(FOLDER / 'gpu.sh'), str(tmp_path / 'out')], env=environment,
-                            capture_output=True, text=True)
-    assert result.returncode == 2 and result.stdout == ''
-    assert result.stderr.startswith('error: gpu.sh measures on a CUDA GPU') and result.stderr.count('\n') == 1
-    assert not (tmp_path / 'out').exists()
-
-
-@pytest.mark.skipif(shutil.which('bash') is None, reason='needs bash')
-def test_gpu_script_measures_nothing_when_the_kernels_fail(tmp_path):
-    # An interpreter that has a GPU and compiled operators, and fails in pytest.
-    python = tmp_path / 'python'
-    python.write_text('#!/bin/sh\necho "$@" >> "$(dirname "$0")/calls"\ncase "$*" in *pytest*) exit 1;; esac\n')
-    python.chmod(0o755)
-    result = subprocess.run(['bash', str(FOLDER / 'gpu.sh'), str(tmp_path / 'out')],
-                            env=dict(os.environ, PYTHON=str(python)), capture_output=True, text=True)
-    assert result.returncode == 1 and 'so nothing is measured' in result.stdout
-    assert 'test_triton.py' in (tmp_path / 'calls').read_text()
-    assert 'ops.py --device' not in (tmp_path / 'calls').read_text()
-    assert 'so nothing is measured' in (tmp_path / 'out' / 'log.txt').read_text()
-    # And one whose tests pass goes through all of it.
-    python.write_text('#!/bin/sh\necho "$@" >> "$(dirname "$0")/calls"\n')
-    result = subprocess.run(['bash', str(FOLDER / 'gpu.sh'), str(tmp_path / 'out')],
-                            env=dict(os.environ, PYTHON=str(python)), capture_output=True, text=True)
-    assert result.returncode == 0 and '== done in' in result.stdout
-    assert (tmp_path / 'calls').read_text().count('--dtype bf16') == 9
-
-
-@pytest.mark.skipif(shutil.which('bash') is None, reason='needs bash')
-def test_gpu_script_measures_when_the_tests_run_out_of_time(tmp_path):
-    for name, does in (('python', 'echo "$@" >> "$(dirname "$0")/calls"'),
-                       ('timeout', 'shift; "$@"; case "$*" in *pytest*) exit 124;; esac')):
-        (tmp_path / name).write_text(f'#!/bin/sh\n{does}\n')
-        (tmp_path / name).chmod(0o755)
-    environment = dict(os.environ, PYTHON=str(tmp_path / 'python'), PATH=f'{tmp_path}:{os.environ["PATH"]}')
-    result = subprocess.run(['bash', str(FOLDER / 'gpu.sh'), str(tmp_path / 'out')], env=environment,
-                            capture_output=True, text=True)
-    assert result.returncode == 1 and "'tests of the kernels' was stopped" in result.stdout
-    assert (tmp_path / 'calls').read_text().count('--dtype bf16') == 9
