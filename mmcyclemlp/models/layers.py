@@ -110,8 +110,8 @@ class Mlp(nn.Module):
 class CycleMixer(nn.Module):
     """Token mixer: two shifted branches and a plain one, weighted by channel (``CycleMLP`` in the original).
 
-    ``[B, H, W, C] -> [B, H, W, C]``. The weights are a softmax over the branches of an MLP of the mean of their sum over
-    H and W. A ``residual`` ``[B, H, W, C]`` is added to the result.
+    ``[B, H, W, C] -> [B, H, W, C]``. The weights are a softmax over the branches of an MLP of the mean of their sum
+    over H and W. A ``residual`` ``[B, H, W, C]`` is added to the result.
 
     On large maps, one product computes all of it without calling the children, if all are :func:`as_built`.
     """
@@ -137,7 +137,7 @@ class CycleMixer(nn.Module):
         if not in_graph():
             x = autocast_to(x)  # once: each branch keeps it for the backward pass
         w, h, c = self.shift_w(x), self.shift_h(x), call_linear(self.channel, x)
-        logits = self.reweight((w + h + c).mean(dim=(1, 2)))  # [B, 3C]
+        logits = self.reweight(sum(branch.mean(dim=(1, 2)) for branch in (w, h, c)))  # [B, 3C]
         a_w, a_h, a_c = (a[:, None, None] for a in branch_weights(logits))  # [B, 1, 1, C]
         mixed = torch.addcmul(torch.addcmul(w * a_w, h, a_h), c, a_c)
         return call_linear(self.proj, mixed, residual)
@@ -149,10 +149,9 @@ class CycleMixer(nn.Module):
                             self.reweight.fc2.weight, self.reweight.fc2.bias, self.proj.weight, self.proj.bias)
 
     def _children_as_built(self) -> bool:
-        shifts, linears = (self.shift_w, self.shift_h), (self.channel, self.proj)
-        return (all(as_built(child, CycleFC) for child in shifts) and all(as_built(child, nn.Linear) for child in linears)
-                and as_built(self.reweight, Mlp)
-                and all(as_built(child, nn.Linear) for child in (self.reweight.fc1, self.reweight.fc2)))
+        return (as_built(self.shift_w, CycleFC) and as_built(self.shift_h, CycleFC) and as_built(self.reweight, Mlp)
+                and all(as_built(layer, nn.Linear)
+                        for layer in (self.channel, self.proj, self.reweight.fc1, self.reweight.fc2)))
 
 
 class CycleBlock(nn.Module):

@@ -37,7 +37,7 @@ def pays(x: Tensor, k: int) -> bool:
     """
     if in_graph():
         return False  # one graph for every size, and a compiler joins the passes over the maps by itself
-    return x.shape[1] * x.shape[2] > 4 * gathering(x.shape[3], k).columns
+    return x.dim() == 4 and x.shape[1] * x.shape[2] > 2 * gathering(x.shape[3], k).columns
 
 
 def branch_weights(logits: Tensor) -> Tuple[Tensor, Tensor, Tensor]:

@@ -10,11 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .shift import in_graph
+
 ONEDNN = torch.backends.mkldnn.is_available()
+# oneDNN's inner product, which torch.compile puts into its graphs: private, and without a gradient.
+INNER_PRODUCT = ONEDNN and hasattr(torch.ops.mkldnn, '_linear_pointwise')
 AVX512 = torch.backends.cpu.get_cpu_capability() == 'AVX512'
-# oneDNN's inner product, which torch.compile puts into its graphs: private, and without a gradient. With AVX2 alone the
-# convolution is as fast, and GELU is faster on its own than in oneDNN's pass over the result.
-INNER_PRODUCT = ONEDNN and AVX512 and hasattr(torch.ops.mkldnn, '_linear_pointwise')
 # A 1x1 kernel is the same at any dilation. But on one thread PyTorch gives an undilated one to MKL if there are fewer
 # than 16 images (ConvParams::use_mkldnn).
 DILATION = 2 if AVX512 else 1
@@ -42,15 +43,17 @@ def linear(x: Tensor, weight: Tensor, bias: Optional[Tensor] = None, residual: O
 
 
 def linear_gelu(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """``F.gelu(linear(x, weight, bias))``, exact GELU; in evaluation in one pass where oneDNN is fast at it."""
-    if _by_onednn(x) and _inner_product():
+    """``F.gelu(linear(x, weight, bias))``, exact GELU. oneDNN fuses the two, which is slower without AVX-512."""
+    if AVX512 and _by_onednn(x) and _inner_product():
         return torch.ops.mkldnn._linear_pointwise(x, weight, bias, 'gelu', [], 'none')
-    return F.gelu(linear(x, weight, bias))
+    y = linear(x, weight, bias)
+    # In place, since a new map costs time by itself; it is the widest of the network.
+    return F.gelu(y) if torch.is_grad_enabled() or in_graph() else torch.ops.aten.gelu_(y)
 
 
 def linear_each(x: Tensor, weights: Tensor, biases: Tensor, residual: Optional[Tensor] = None) -> Tensor:
     """:func:`linear` with a matrix for each sample: weights ``[B, C_out, C_in]``, biases ``[B, C_out]``."""
-    if _by_onednn(x) and _inner_product():
+    if AVX512 and _by_onednn(x) and _inner_product():
         rests = [None] * len(x) if residual is None else residual.split(1)
         products = [linear(*sample) for sample in zip(x.split(1), weights, biases, rests)]
         return products[0] if len(products) == 1 else torch.cat(products)
@@ -107,7 +110,7 @@ def _by_onednn(x: Tensor) -> bool:
 
 
 def _inner_product() -> bool:
-    return INNER_PRODUCT and not (torch.is_grad_enabled() or torch.compiler.is_compiling())
+    return INNER_PRODUCT and not (torch.is_grad_enabled() or in_graph())
 
 
 def _convolution(x: Tensor, weight: Tensor, bias: Optional[Tensor]) -> Tensor:

@@ -5,7 +5,7 @@ axis. Three ways compute it: strided copies, a Triton kernel on CUDA, and, insid
 compiler fuses and an exporter keeps at every size.
 """
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import cache
 from importlib.util import find_spec
 from typing import Iterator, NamedTuple, Optional, Tuple
 
@@ -136,7 +136,7 @@ def in_graph() -> bool:
     return torch.jit.is_tracing() or torch.compiler.is_compiling()
 
 
-@lru_cache(maxsize=None)
+@cache
 def _reads(channels: int, k: int, kernel_size: Optional[Tuple[int, int]]) -> Tuple[Read, ...]:
     steps = [offset for _, offset in staircase_offsets(k, (1, k))]
     if kernel_size:
@@ -160,7 +160,7 @@ def _move(x: Tensor, channels: int, k: int, kernel_size: Optional[Tuple[int, int
     return _Copies.apply(x, Movement(channels, k, kernel_size), adjoint)
 
 
-_triton_reason = lru_cache(maxsize=None)(triton_reason)
+_triton_reason = cache(triton_reason)
 
 
 class _Copies(torch.autograd.Function):
