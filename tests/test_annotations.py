@@ -17,9 +17,9 @@ from mmengine.registry import init_default_scope
 from PIL import Image
 from pycocotools import mask as coco_mask
 
+from mmcyclemlp.checks import check_annotations
+from mmcyclemlp.checks import detection as annotations
 from mmcyclemlp.datasets import digit_scenes
-from mmcyclemlp.engine import annotations
-from mmcyclemlp.engine.annotations import check_annotations
 from mmcyclemlp.errors import InputError
 
 from .conftest import REPO

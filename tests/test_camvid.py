@@ -7,9 +7,9 @@ from mmengine.registry import DefaultScope
 from mmseg.registry import DATASETS
 from PIL import Image
 
+from mmcyclemlp.checks import check_masks
 from mmcyclemlp.datasets.camvid import CamVid
 from mmcyclemlp.engine import load_config
-from mmcyclemlp.engine.segmentation import check_masks
 from mmcyclemlp.errors import InputError
 
 from .conftest import REPO

@@ -6,8 +6,8 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 
+from mmcyclemlp.config.keys import section_arguments
 from mmcyclemlp.engine import load_config
-from mmcyclemlp.engine.arguments import section_arguments
 from mmcyclemlp.models import ARCHS
 
 from .conftest import REPO

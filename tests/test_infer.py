@@ -15,8 +15,9 @@ from mmengine.structures import InstanceData
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from mmcyclemlp.engine import load_config, media
-from mmcyclemlp.engine.inference import Predictor
+from mmcyclemlp.config import load_config
+from mmcyclemlp.inference import media
+from mmcyclemlp.inference.predictor import Predictor
 
 from .conftest import REPO
 
@@ -188,7 +189,7 @@ def test_only_detections_above_the_score_are_drawn(folder, infer, tmp_path):
 
 
 def test_the_best_detection_is_drawn_last():
-    from mmcyclemlp.engine.inference_detection import Task
+    from mmcyclemlp.inference.detection import Task
     box = [[8., 8., 40., 40.]]
     instances = InstanceData(bboxes=torch.tensor(box * 2), labels=torch.tensor([0, 1]), scores=torch.tensor([.9, .8]))
     task, image = Task(('ant', 'bee'), [(255, 0, 0), (0, 255, 0)], 0.3), np.zeros((48, 48, 3), np.uint8)
@@ -229,7 +230,7 @@ def test_masks_hold_indices_and_the_drawing_a_legend(folder, infer, tmp_path, mo
 
 
 def test_a_legend_that_is_too_long_says_so():
-    from mmcyclemlp.engine.inference_segmentation import Task
+    from mmcyclemlp.inference.segmentation import Task
     task = Task([f'class {i}' for i in range(40)], [(i, i, i) for i in range(40)], 0.3)
     few, many = (task._legend(list(range(count)), 100) for count in (3, 40))
     assert few.shape == many.shape == (12 * 18, few.shape[1], 3)

@@ -13,10 +13,10 @@ from mmseg.datasets import BaseSegDataset
 from mmseg.datasets.transforms import LoadAnnotations
 from PIL import Image
 
+from mmcyclemlp.checks import check_masks
 from mmcyclemlp.datasets.load_masks import LoadCheckedMask
 from mmcyclemlp.datasets.masks import Labels, read_mask
 from mmcyclemlp.engine import LoadReadableImage, input_errors
-from mmcyclemlp.engine.segmentation import check_masks
 from mmcyclemlp.errors import InputError
 
 from .conftest import REPO

@@ -11,8 +11,8 @@ from mmseg.registry import DATASETS
 from PIL import Image
 
 from mmcyclemlp.checkpoints import check_fits
+from mmcyclemlp.checks import check_masks
 from mmcyclemlp.engine import load_config
-from mmcyclemlp.engine.segmentation import check_masks
 
 from .conftest import NEEDS_OPERATORS, REPO
 from .small_segmentation import CONFIGS, DIMS, TINY, batch_of, logits, model_of

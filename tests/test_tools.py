@@ -141,7 +141,7 @@ def test_a_seed_decides_everything(tmp_path, tool):
 
 def test_amp_without_a_gpu_is_bfloat16(tmp_path, tool, monkeypatch):
     (tmp_path / 'tiny.py').write_text(TINY)
-    monkeypatch.setattr('mmcyclemlp.engine.training.get_device', lambda: 'cpu')
+    monkeypatch.setattr('mmcyclemlp.config.edits.get_device', lambda: 'cpu')
     assert tool(tmp_path, 'train.py', 'tiny.py', '--amp', '--work-dir', 'amp')[0] == 0
     assert tool(tmp_path, 'train.py', 'tiny.py', '--work-dir', 'full')[0] == 0
     assert Config.fromfile(tmp_path / 'amp/tiny.py').optim_wrapper.type == 'CpuAmpOptimWrapper'

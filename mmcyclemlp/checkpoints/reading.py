@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from mmengine.logging import HistoryBuffer
 from mmengine.runner import CheckpointLoader
+from mmengine.runner import checkpoint as mmengine_checkpoint
 
 from mmcyclemlp.errors import InputError
 
@@ -55,13 +56,21 @@ def read_checkpoint(source: PathLike) -> Dict[str, Any]:
 def register_safe_loader() -> None:
     """Let mmengine read with :func:`read_checkpoint`, in ``load_from``, ``resume`` and ``init_cfg`` alike.
 
-    A URL is then downloaded anew by each process, where mmengine keeps a copy in its cache.
+    A URL is then downloaded anew by each process, where mmengine keeps a copy in its cache. Whatever else calls
+    ``torch.load`` gets tensors and plain values only.
     """
+    os.environ.setdefault('TORCH_FORCE_WEIGHTS_ONLY_LOAD', '1')
 
     def load_from_safe(filename: str, map_location: Any = None) -> Dict[str, Any]:
         return read_checkpoint(filename)  # what loads the state dict moves it to its own device
 
+    def load_stream(file: Any, *args: Any, **kwargs: Any) -> Any:
+        return _load(file, str(file))
+
     CheckpointLoader.register_scheme(['', 'http://', 'https://'], load_from_safe, force=True)
+    # The loaders of all other schemes end in one of these.
+    mmengine_checkpoint.load_from_http = load_from_safe
+    mmengine_checkpoint._safe_torch_load = load_stream
 
 
 def local_path(name: PathLike) -> Path:
@@ -105,7 +114,7 @@ def _check_readable(path: Path, name: str) -> None:
                          'download it again')
 
 
-def _load(path: Path, name: str) -> Any:
+def _load(path: Any, name: str) -> Any:
     try:
         with torch.serialization.safe_globals(_safe_globals()), warnings.catch_warnings():
             warnings.simplefilter('ignore')  # on unusual pickles, which end in the sentences below

@@ -8,6 +8,8 @@ from mmengine.logging import print_log
 
 from mmcyclemlp.errors import InputError
 
+from .load_images import UNREADABLE
+
 
 def load_image_folder(folder: Path, dataset: str, classes: Sequence[str], side: int,
                       images_per_class: Optional[int] = None) -> List[dict]:
@@ -72,7 +74,7 @@ def _read(path: Path, dataset: str, side: int) -> np.ndarray:
     try:
         # Pillow raises for a truncated file, which OpenCV fills with grey.
         image = mmcv.imread(str(path), channel_order='rgb', backend='pillow')
-    except (OSError, SyntaxError) as error:  # SyntaxError: a broken PNG
+    except UNREADABLE as error:
         raise InputError(f'expected an image, but {path} cannot be read ({error}); unpack it again') from error
     if image.shape != (side, side, 3):
         raise InputError(f'expected an image of {side}x{side} as all of {dataset}, but {path} is '

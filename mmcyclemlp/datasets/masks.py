@@ -7,8 +7,9 @@ import numpy as np
 from mmengine import fileio
 from PIL import Image
 
-from mmcyclemlp.engine.unreadable import UNREADABLE
 from mmcyclemlp.errors import InputError
+
+from .load_images import UNREADABLE
 
 BYTE_MODES = ('1', 'L', 'P')  # Pillow's names of images with one byte a pixel
 

@@ -18,11 +18,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from mmengine.registry import DefaultScope
 from rich.progress import track
 
+from mmcyclemlp.checks.segmentation import mask_sources
+from mmcyclemlp.config import load_config
+from mmcyclemlp.datasets.load_images import LoadReadableImage
 from mmcyclemlp.datasets.masks import Labels, check_size, find_pairs, read_mask
-from mmcyclemlp.engine import input_errors, load_config
-from mmcyclemlp.engine.segmentation import mask_sources
-from mmcyclemlp.engine.unreadable import LoadReadableImage
-from mmcyclemlp.errors import InputError
+from mmcyclemlp.errors import InputError, input_errors
 
 SHOWN = 10
 

@@ -14,7 +14,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from mmcyclemlp.datasets.digit_scenes import write_digit_scenes
-from mmcyclemlp.engine.report import input_errors
+from mmcyclemlp.errors import input_errors
 
 
 def parse_args() -> Namespace:

@@ -13,9 +13,8 @@ from pathlib import Path
 # A checkout works without installation, from any folder.
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from mmcyclemlp.engine.coco import check_images, read_coco
-from mmcyclemlp.engine.report import input_errors
-from mmcyclemlp.errors import InputError
+from mmcyclemlp.checks.coco import check_images, read_coco
+from mmcyclemlp.errors import InputError, input_errors
 from mmcyclemlp.files import write_json
 
 

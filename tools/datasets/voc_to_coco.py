@@ -26,8 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from PIL import Image
 from rich.progress import track
 
-from mmcyclemlp.engine.report import input_errors
-from mmcyclemlp.errors import InputError
+from mmcyclemlp.errors import InputError, input_errors
 from mmcyclemlp.files import write_json
 
 SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')

@@ -3,11 +3,12 @@ import logging
 import os
 from collections import defaultdict
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence
 
 from mmengine import Config
 from mmengine.logging import print_log
 
+from mmcyclemlp.config.walk import datasets, metrics, name_of
 from mmcyclemlp.errors import InputError
 
 from .coco import (
@@ -56,12 +57,12 @@ class Source(NamedTuple):
         return {} if self.dataset.test_mode else self.dataset.filter_cfg or {}
 
     def transform(self, name: str) -> Optional[dict]:
-        return next((t for t in self.transforms if str(t['type']).split('.')[-1] == name), None)
+        return next((t for t in self.transforms if name_of(t) == name), None)
 
     def use(self) -> Use:
         loader = self.transform('LoadAnnotations') or {}
-        metrics = self.metric.get('metric', 'bbox')
-        scores_masks = 'segm' in ([metrics] if isinstance(metrics, str) else metrics)
+        scored = self.metric.get('metric', 'bbox')
+        scores_masks = 'segm' in ([scored] if isinstance(scored, str) else scored)
         return Use(self.name, self.dataset.metainfo.get('classes', ()), loader.get('with_mask', False) or scores_masks,
                    loader.get('poly2mask', True), scores_masks)
 
@@ -100,7 +101,7 @@ def check_annotations(config: Config, *splits: str) -> None:
     for split in splits:
         sources = list(_sources(config, split))
         images = {source.path: _check_source(source) for source in sources}
-        for metric in _coco_metrics(config, split):
+        for metric in metrics(config, split, 'CocoMetric'):
             if sources and metric.get('ann_file') and not metric.get('format_only'):
                 _check_metric(f'{split}_evaluator', metric['ann_file'], sources, images)
 
@@ -109,11 +110,10 @@ def _sources(config: Config, split: str) -> Iterator[Source]:
     """The datasets of a split whose file is read as CocoDataset reads it."""
     from mmdet.datasets import CocoDataset
     from mmdet.registry import DATASETS
-    metric = next(iter(_coco_metrics(config, split)), {})
-    root = (config.get(f'{split}_dataloader') or {}).get('dataset')
-    for name, section, transforms in _datasets(root, f'{split}_dataloader.dataset', ()):
+    metric = next(iter(metrics(config, split, 'CocoMetric')), {})
+    for name, section, transforms in datasets(config, split):
         kind = DATASETS.get(section['type']) if isinstance(section['type'], str) else section['type']
-        if (not isinstance(kind, type) or not issubclass(kind, CocoDataset)
+        if ('ann_file' not in section or not isinstance(kind, type) or not issubclass(kind, CocoDataset)
                 or kind.load_data_list is not CocoDataset.load_data_list
                 or kind.parse_data_info is not CocoDataset.parse_data_info):
             continue
@@ -124,25 +124,6 @@ def _sources(config: Config, split: str) -> Iterator[Source]:
         if hasattr(dataset, 'make_missing'):
             dataset.make_missing()
         yield Source(name, dataset, transforms, metric)
-
-
-def _datasets(section: Any, name: str, transforms: Tuple[dict, ...]) -> Iterator[Tuple[str, dict, Tuple[dict, ...]]]:
-    """Every dataset under a section: its dotted name, itself, and the transforms from its own to the outermost."""
-    if not isinstance(section, dict):
-        return
-    transforms = (*section.get('pipeline', ()), *transforms)
-    if 'dataset' in section:
-        yield from _datasets(section['dataset'], f'{name}.dataset', transforms)
-    for i, part in enumerate(section.get('datasets', ())):
-        yield from _datasets(part, f'{name}.datasets.{i}', transforms)
-    if 'ann_file' in section:
-        yield name, section, transforms
-
-
-def _coco_metrics(config: Config, split: str) -> List[dict]:
-    evaluator = config.get(f'{split}_evaluator') or []
-    metrics = [evaluator] if isinstance(evaluator, dict) else evaluator
-    return [metric for metric in metrics if str(metric['type']).split('.')[-1] == 'CocoMetric']
 
 
 def _check_source(source: Source) -> Dict[Any, dict]:

@@ -6,6 +6,8 @@ from mmengine import Config
 
 from mmcyclemlp.errors import InputError
 
+from .walk import dataset_sections, name_of
+
 # Transforms that decide the input's size, and their numbers that do.
 SIZED = {'CenterCrop': 'crop_size', 'FixScaleResize': 'scale', 'Resize': 'scale', 'ResizeEdge': 'scale'}
 FLIP_KEYS = ('flip', 'flip_direction')
@@ -17,12 +19,10 @@ def test_pipeline(config: Config) -> list:
     Raises:
         InputError: there is none.
     """
-    section = (config.get('test_dataloader') or {}).get('dataset')
-    while section is not None and 'pipeline' not in section:
-        section = section.get('dataset')
-    if section is None:
-        raise InputError('expected a config whose test_dataloader.dataset has a pipeline, but found none; add one')
-    return section['pipeline']
+    for path, section in dataset_sections(config, 'test'):
+        if 'pipeline' in section and '.datasets.' not in path:  # of several, each has its own
+            return section['pipeline']
+    raise InputError('expected a config whose test_dataloader.dataset has a pipeline, but found none; add one')
 
 
 def scale_input(config: Config, factor: float) -> None:
@@ -32,12 +32,12 @@ def scale_input(config: Config, factor: float) -> None:
     image. Annotations are compared at the size that the config's metric takes.
     """
     pipeline = test_pipeline(config)
-    sized = [transform for transform in pipeline if _name(transform) in SIZED]
+    sized = [transform for transform in pipeline if name_of(transform) in SIZED]
     for transform in sized:
         if transform.get('scale_factor') is not None:
             transform['scale_factor'] = _times(transform['scale_factor'], factor)
         else:
-            key = SIZED[_name(transform)]
+            key = SIZED[name_of(transform)]
             transform[key] = _times(transform[key], factor)
     if not sized:
         pipeline.insert(_after_image(pipeline), dict(type='Resize', scale_factor=float(factor), keep_ratio=True))
@@ -55,7 +55,8 @@ def add_flip(config: Config) -> None:
         raise InputError("a test with mirrored images expects the config to say how predictions are merged, such as "
                          "tta_model=dict(type='SegTTAModel') for segmentation; add it")
     pipeline = test_pipeline(config)
-    start = max([_after_image(pipeline), *(i + 1 for i, transform in enumerate(pipeline) if _name(transform) in SIZED)])
+    sized = [i + 1 for i, transform in enumerate(pipeline) if name_of(transform) in SIZED]
+    start = max([_after_image(pipeline), *sized])
     rest = deepcopy(pipeline[start:])
     for transform in rest:
         if 'meta_keys' in transform:
@@ -66,7 +67,7 @@ def add_flip(config: Config) -> None:
 
 def _after_image(pipeline: Sequence[dict]) -> int:
     """Index of the transform after the one that loads the image; 0 where the dataset holds images."""
-    return next((i + 1 for i, transform in enumerate(pipeline) if 'Image' in _name(transform)), 0)
+    return next((i + 1 for i, transform in enumerate(pipeline) if 'Image' in name_of(transform)), 0)
 
 
 def _times(value: Any, factor: float) -> Union[int, float, tuple, List]:
@@ -76,7 +77,3 @@ def _times(value: Any, factor: float) -> Union[int, float, tuple, List]:
     if isinstance(value, int):
         return max(1, round(value * factor)) if value > 0 else value  # -1 stands for no limit
     return value * factor
-
-
-def _name(transform: dict) -> str:
-    return str(transform['type']).split('.')[-1]

@@ -7,14 +7,14 @@ from mmdet.structures import DetDataSample
 from mmdet.structures.mask import encode_mask_results
 from mmdet.visualization import DetLocalVisualizer
 
-from .inference import Prediction
+from .prediction import Prediction, build_visualizer
 
 
 class Task:
-    """Boxes and masks, drawn by mmdet and recorded as its DetInferencer does."""
+    """Boxes and masks, drawn by the config's visualizer and recorded as mmdet's DetInferencer does."""
 
-    def __init__(self, classes: Optional[Sequence[str]], palette: Any, score: float):
-        self._visualizer = DetLocalVisualizer()
+    def __init__(self, classes: Optional[Sequence[str]], palette: Any, score: float, visualizer: Optional[dict] = None):
+        self._visualizer = build_visualizer(visualizer, DetLocalVisualizer)
         self._visualizer.dataset_meta = dict(classes=classes, palette=palette and [tuple(c) for c in palette])
         self._score = score
 

@@ -1,15 +1,15 @@
 """What a run gave: from its curves, its log and its network."""
 import copy
 import json
-import math
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from typing import Dict, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 import torch
 from mmengine import Config
-from mmengine.analysis import FlopAnalyzer
 from mmengine.registry import MODELS, DefaultScope
+
+from mmcyclemlp.flops import count_macs, count_parameters
 
 from .plan import Run, Study
 from .record import Row, RunFolder
@@ -67,13 +67,4 @@ def size_of(config: Config, side: int) -> Tuple[int, int]:
     """Parameters of a model, and its multiply-adds for an image of ``side`` pixels."""
     with DefaultScope.overwrite_default_scope(config.get('default_scope')):
         model = MODELS.build(copy.deepcopy(config.model)).eval()
-    count = FlopAnalyzer(model, (torch.zeros(1, 3, side, side), ))
-    count.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
-    count.set_op_handle('aten::scaled_dot_product_attention', _attention_operations)  # mmengine knows its parts only
-    return sum(parameter.numel() for parameter in model.parameters()), int(count.total())
-
-
-def _attention_operations(inputs: List[Any], outputs: List[Any]) -> int:
-    """Multiply-adds of q k^T and of its product with v."""
-    query, key, value = (each.type().sizes() for each in inputs[:3])  # [..., positions, channels]
-    return math.prod(query[:-1]) * key[-2] * (query[-1] + value[-1])
+    return count_parameters(model), count_macs(lambda: model(torch.zeros(1, 3, side, side)))['Global']

@@ -5,16 +5,16 @@ import numpy as np
 from mmpretrain.structures import DataSample
 from mmpretrain.visualization import UniversalVisualizer
 
-from .inference import Prediction
+from .prediction import Prediction, build_visualizer
 
 LEAST_SIDE = 256  # pixels that a caption needs
 
 
 class Task:
-    """The class of an image, drawn by mmpretrain and recorded as its inferencer does."""
+    """The class of an image, drawn by the config's visualizer and recorded as mmpretrain's inferencer does."""
 
-    def __init__(self, classes: Optional[Sequence[str]], palette: Any, score: float):
-        self._visualizer = UniversalVisualizer()
+    def __init__(self, classes: Optional[Sequence[str]], palette: Any, score: float, visualizer: Optional[dict] = None):
+        self._visualizer = build_visualizer(visualizer, UniversalVisualizer)
         self._classes = classes
 
     def prediction(self, image: np.ndarray, sample: DataSample) -> Prediction:

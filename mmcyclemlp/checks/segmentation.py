@@ -1,10 +1,12 @@
 """Masks and labels of a segmentation run, checked before it starts, since mmseg finds faults late or not at all."""
 import os
+import re
 from pathlib import Path
 from typing import Any, Iterator, List, NamedTuple, Tuple
 
 from mmengine import Config
 
+from mmcyclemlp.config.walk import datasets, metrics, walk
 from mmcyclemlp.datasets.masks import Labels
 from mmcyclemlp.errors import InputError
 
@@ -33,8 +35,7 @@ def mask_sources(config: Config, *splits: str) -> Iterator[Source]:
     from mmseg.registry import DATASETS
     heads = _heads(config)
     for split in splits:
-        loader = config.get(f'{split}_dataloader') or {}
-        for name, section in _datasets(loader.get('dataset'), f'{split}_dataloader.dataset'):
+        for name, section, _ in datasets(config, split):
             dataset = DATASETS.build(dict(section, pipeline=[], lazy_init=True, serialize_data=False))
             if not isinstance(dataset, BaseSegDataset) or dataset.backend_args:
                 continue
@@ -86,10 +87,8 @@ def _check_ignored(config: Config) -> None:
     preprocessor = _model(config).get('data_preprocessor') or {}
     places['model.data_preprocessor.seg_pad_val'] = preprocessor.get('seg_pad_val', IGNORED)
     for split in ('val', 'test'):
-        evaluator = config.get(f'{split}_evaluator') or []
-        for metric in [evaluator] if isinstance(evaluator, dict) else evaluator:
-            if _type(metric) == 'IoUMetric':
-                places[f'{split}_evaluator.ignore_index'] = metric.get('ignore_index', IGNORED)
+        for metric in metrics(config, split, 'IoUMetric'):
+            places[f'{split}_evaluator.ignore_index'] = metric.get('ignore_index', IGNORED)
     first, value = next(iter(places.items()))
     other = next((place for place in places if places[place] != value), None)
     if other is not None:
@@ -105,27 +104,8 @@ def _model(config: Config) -> dict:
 
 def _heads(config: Config) -> List[Tuple[str, dict]]:
     """Decode and auxiliary heads with their dotted names."""
-    heads = []
-    for part in ('decode_head', 'auxiliary_head'):
-        head = _model(config).get(part)
-        if isinstance(head, dict):
-            heads.append((f'model.{part}', head))
-        elif head:
-            heads += [(f'model.{part}.{i}', one) for i, one in enumerate(head)]
-    return heads
-
-
-def _datasets(section: Any, name: str) -> Iterator[Tuple[str, dict]]:
-    """All datasets under a section, without the wrappers around them."""
-    if not isinstance(section, dict):
-        return
-    if 'dataset' in section:
-        yield from _datasets(section['dataset'], f'{name}.dataset')
-    elif 'datasets' in section:
-        for i, part in enumerate(section['datasets']):
-            yield from _datasets(part, f'{name}.datasets.{i}')
-    else:
-        yield name, section
+    return [(name, section) for name, section in walk(_model(config), 'model')
+            if re.fullmatch(r'model\.(decode|auxiliary)_head(\.\d+)?', name)]
 
 
 def _unmatched(dataset: Any, pairs: List[Tuple[str, str]]) -> Tuple[List[Tuple[str, str]], List[str]]:
@@ -135,7 +115,3 @@ def _unmatched(dataset: Any, pairs: List[Tuple[str, str]]) -> Tuple[List[Tuple[s
     if dataset.ann_file or dataset._indices is not None:
         return missing, []
     return missing, sorted(there - {os.path.normpath(mask) for _, mask in pairs})
-
-
-def _type(section: dict) -> str:
-    return str(section.get('type')).split('.')[-1]

@@ -19,8 +19,8 @@ TAKEN_OUT = {
 }
 
 # Read from the config by mmengine or the tools beside Runner's own arguments.
-TOP_LEVEL_EXTRAS = ('activation_checkpointing', 'compile', 'custom_imports', 'efficient_conv_bn_eval',
-                    'find_unused_parameters', 'model_wrapper_cfg', 'sync_bn', 'tta_model', 'tta_pipeline')
+TOP_LEVEL_EXTRAS = {'activation_checkpointing', 'compile', 'custom_imports', 'efficient_conv_bn_eval',
+                    'find_unused_parameters', 'model_wrapper_cfg', 'sync_bn', 'tta_model', 'tta_pipeline'}
 
 
 def arguments_of(function: Callable) -> Tuple[Set[str], bool]:
@@ -75,7 +75,7 @@ def _registries(scope: Optional[str]) -> Iterator[Registry]:
 def section_arguments(path: Tuple[str, ...], section: dict, scope: Optional[str]) -> Tuple[Set[str], bool]:
     """Keys that the section at ``path`` of a config may hold, as :func:`arguments_of` gives them."""
     if not path:
-        return _without(arguments_of(Runner), 'cfg') | set(TOP_LEVEL_EXTRAS), False
+        return arguments_of(Runner)[0] - {'cfg'} | TOP_LEVEL_EXTRAS, False
     if isinstance(section.get('type'), str):
         names, takes_more, known = {'_scope_'}, False, False
         for found, extras in classes_of(section['type'], section.get('_scope_', scope)):
@@ -91,27 +91,21 @@ def _reader(path: Tuple[str, ...], section: dict) -> Optional[Set[str]]:
     if len(path) > 1:
         return None
     name = path[0]
-    if name == 'train_cfg':
-        loop = EpochBasedTrainLoop if section.get('by_epoch', True) else IterBasedTrainLoop
-        return _without(arguments_of(loop), 'runner', 'dataloader') | {'by_epoch'}
-    if name in ('val_cfg', 'test_cfg'):
-        loop = ValLoop if name == 'val_cfg' else TestLoop
-        return _without(arguments_of(loop), 'runner', 'dataloader', 'evaluator')
+    if name in ('train_cfg', 'val_cfg', 'test_cfg'):
+        by_epoch = section.get('by_epoch', True)
+        loop = dict(train_cfg=EpochBasedTrainLoop if by_epoch else IterBasedTrainLoop, val_cfg=ValLoop,
+                    test_cfg=TestLoop)[name]
+        own = arguments_of(loop)[0] - {'runner', 'dataloader', 'evaluator'}
+        return own | {'by_epoch'} if name == 'train_cfg' else own
     if name.endswith('_dataloader'):
-        return _without(arguments_of(DataLoader)) | {'num_batch_per_epoch'}
-    if name == 'randomness':
-        return _without(arguments_of(Runner.set_randomness))
-    if name == 'log_processor':
-        return _without(arguments_of(LogProcessor))
+        return arguments_of(DataLoader)[0] | {'num_batch_per_epoch'}
+    if name in ('randomness', 'log_processor'):
+        return arguments_of(LogProcessor if name == 'log_processor' else Runner.set_randomness)[0]
     return {
         'auto_scale_lr': {'base_batch_size', 'enable'},
         'custom_imports': {'allow_failed_imports', 'imports'},
         'env_cfg': {'cudnn_benchmark', 'dist_cfg', 'mp_cfg', 'resource_limit'},
     }.get(name)
-
-
-def _without(arguments: Tuple[Set[str], bool], *names: str) -> Set[str]:
-    return arguments[0] - set(names)
 
 
 def _parameters(function: Callable) -> Tuple[Set[str], bool]:

@@ -1,5 +1,6 @@
 """A study as its file says it: which runs, under which settings."""
 import hashlib
+import json
 import re
 from difflib import get_close_matches
 from pathlib import Path
@@ -8,9 +9,9 @@ from typing import Any, Dict, List, NamedTuple, Set
 import yaml
 from mmengine import Config
 
+from mmcyclemlp.config import load_config
+from mmcyclemlp.config.walk import walk
 from mmcyclemlp.errors import InputError
-
-from ..config import load_config
 
 # Keys and what they hold.
 STUDY_KEYS = dict(title=str, image_size=int, epochs=int, seeds=list, amp=bool, options=dict, compare_with_seed=bool,
@@ -49,7 +50,10 @@ class Run(NamedTuple):
     def settings(self) -> str:
         """A checksum of all settings but where the data lie."""
         amp = 'amp ' if self.amp else ''
-        return hashlib.sha256(f'{self.seed} {amp}{_without_places(self.config.to_dict())}'.encode()).hexdigest()
+        config = json.loads(json.dumps(self.config.to_dict(), default=repr))  # a copy, whose tuples are lists
+        for _, section in walk(config):
+            section.pop('data_root', None)  # differs from machine to machine
+        return hashlib.sha256(f'{self.seed} {amp}{config}'.encode()).hexdigest()
 
 
 class Study(NamedTuple):
@@ -125,12 +129,3 @@ def _config(path: Path, options: Dict[str, Any]) -> Config:
     if not config.train_cfg.get('by_epoch', True):
         raise InputError(f'a study expects runs by epochs, but {path} trains by iterations; give another config')
     return config
-
-
-def _without_places(section: Any) -> Any:
-    """The section without the folders of data, which differ from machine to machine."""
-    if isinstance(section, dict):
-        return {key: _without_places(value) for key, value in section.items() if key != 'data_root'}
-    if isinstance(section, (list, tuple)):
-        return [_without_places(value) for value in section]
-    return section

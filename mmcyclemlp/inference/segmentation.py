@@ -5,18 +5,21 @@ import cv2
 import numpy as np
 from mmseg.structures import SegDataSample
 
-from .inference import Prediction
+from .prediction import Prediction
 
-OPACITY = 0.5  # of the colours over the image
+OPACITY = 0.5  # of the colours over the image, unless the config's visualizer has another
 ROW = 18  # height of a line of the legend, in pixels
 MOST_ROWS = 12  # that the legend may ask for beyond the image's height
 FONT = dict(fontFace=cv2.FONT_HERSHEY_SIMPLEX, fontScale=0.4, thickness=1)
 
 
 class Task:
-    """Semantic masks, drawn over the image beside a legend of the classes in it."""
+    """Semantic masks, drawn over the image with the ``alpha`` of the config's visualizer, beside a legend of the
+    classes in it. (mmseg writes the names into the regions, which have no room for them where they are small.)"""
 
-    def __init__(self, classes: Sequence[str], palette: Sequence[Sequence[int]], score: float):
+    def __init__(self, classes: Sequence[str], palette: Sequence[Sequence[int]], score: float,
+                 visualizer: Optional[dict] = None):
+        self._opacity = (visualizer or {}).get('alpha', OPACITY)
         self._classes, self._palette = classes, np.array(palette, dtype=np.uint8)  # [classes, 3] RGB
         self._width = 2 * ROW + max(_text_width(text) for text in (*classes, f'{len(classes)} more'))
 
@@ -26,7 +29,7 @@ class Task:
         counts = np.bincount(masks.ravel(), minlength=len(self._classes))
         present = [int(i) for i in np.argsort(-counts, kind='stable') if counts[i]]
         record = dict(shares={self._classes[i]: float(counts[i] / masks.size) for i in present})
-        mixed = (1 - OPACITY) * image + OPACITY * self._palette[masks]
+        mixed = (1 - self._opacity) * image + self._opacity * self._palette[masks]
         drawing = self._beside(mixed.round().astype(np.uint8), self._legend(present, image.shape[0]))
         return Prediction(record, drawing, masks)
 

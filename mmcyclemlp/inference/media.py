@@ -9,6 +9,7 @@ import mmcv
 import numpy as np
 from PIL import Image
 
+from mmcyclemlp.datasets.load_images import UNREADABLE
 from mmcyclemlp.errors import InputError
 from mmcyclemlp.files import written_whole
 
@@ -58,7 +59,7 @@ def read_image(path: Path) -> np.ndarray:
     try:
         with Image.open(path) as image:
             image.load()  # raises for a truncated file, which OpenCV fills with grey
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # SyntaxError: a broken PNG
+    except UNREADABLE as error:
         raise InputError(f'expected an image, but {path} cannot be read ({error}); copy it again, or leave it out'
                          ) from error
     pixels = mmcv.imread(str(path))

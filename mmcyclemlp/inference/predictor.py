@@ -1,33 +1,25 @@
 """Predictions of a trained model, of any task, on images that belong to no dataset."""
 import os
 from importlib import import_module
-from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Tuple, TypeVar, Union
+from typing import Any, Dict, Iterable, Iterator, List, Tuple, TypeVar, Union
 
 import numpy as np
 import torch
 from mmengine import Config
 from mmengine.dataset import Compose, pseudo_collate
 from mmengine.device import get_device
-from mmengine.model import revert_sync_batchnorm
+from mmengine.model import BaseModel, revert_sync_batchnorm
 from mmengine.registry import DATASETS, MODELS, init_default_scope
 
-from mmcyclemlp.checkpoints import check_fits, read_checkpoint
+from mmcyclemlp.checkpoints import load_strictly, read_checkpoint
+from mmcyclemlp.config.walk import dataset_sections, name_of
 from mmcyclemlp.errors import InputError
+
+from .prediction import Prediction
 
 Key = TypeVar('Key')
 # Scope of a config -> module of its task, which needs that library.
 TASKS = dict(mmdet='detection', mmpretrain='classification', mmseg='segmentation')
-
-
-class Prediction(NamedTuple):
-    """What a model says of one image.
-
-    ``record`` is ready for json, ``drawing`` uint8 [H, W, 3] RGB, perhaps larger than the image, and ``masks``
-    uint8 [H, W] of class indices, or None for a task without.
-    """
-    record: Dict[str, Any]
-    drawing: np.ndarray
-    masks: Any
 
 
 class Predictor:
@@ -52,19 +44,17 @@ class Predictor:
                              'test_dataloader; give another')
         weights = read_checkpoint(checkpoint)
         init_default_scope(scope)
-        section = config.test_dataloader.dataset
-        while 'pipeline' not in section:
-            section = section['dataset'] if 'dataset' in section else section['datasets'][0]
-        self.model = _build(config)
-        check_fits(self.model, weights, checkpoint)
-        self.model.load_state_dict(weights.get('state_dict', weights))
-        names = [str(transform['type']).split('.')[-1] for transform in section['pipeline']]
+        section = next(section for _, section in dataset_sections(config, 'test') if 'pipeline' in section)
+        self.model = build_model(config).eval()
+        load_strictly(self.model, weights, checkpoint)
+        names = [name_of(transform) for transform in section['pipeline']]
         self.pipeline = Compose([step for step, name in zip(section['pipeline'], names) if not name.startswith('Load')])
         # A dataset that holds its images in memory, as CIFAR-10 and Digits do, gives them in RGB.
         self.reads_bgr = any(name in ('LoadImageFromFile', 'LoadReadableImage') for name in names)
         self.batch_size = batch_size
         self.classes, palette = _classes(section, weights)
-        self._task = import_module(f'.inference_{TASKS[scope]}', __package__).Task(self.classes, palette, score)
+        task = import_module(f'.{TASKS[scope]}', __package__).Task
+        self._task = task(self.classes, palette, score, config.get('visualizer'))
 
     def __call__(self, images: Iterable[Tuple[Key, np.ndarray]]) -> Iterator[Tuple[Key, Prediction]]:
         """Predict on images uint8 [H, W, 3] BGR of any size, each with a key that comes back with it."""
@@ -89,14 +79,12 @@ class Predictor:
             yield key, self._task.prediction(np.ascontiguousarray(image[..., ::-1]), sample.cpu())
 
 
-def _build(config: Config) -> torch.nn.Module:
+def build_model(config: Config) -> BaseModel:
+    """The model of a config on this machine's device, for one process, which SyncBN is not for."""
     settings = config.model.copy()
     if config.get('data_preprocessor'):
         settings.setdefault('data_preprocessor', config.data_preprocessor)
-    model, device = MODELS.build(settings), get_device()
-    if device == 'cpu':
-        model = revert_sync_batchnorm(model)
-    return model.to(device).eval()
+    return revert_sync_batchnorm(MODELS.build(settings)).to(get_device())
 
 
 def _classes(section: dict, checkpoint: Dict[str, Any]) -> Tuple[Any, Any]:

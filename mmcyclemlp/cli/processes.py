@@ -4,13 +4,11 @@ import multiprocessing
 import os
 import subprocess
 import sys
-from typing import Dict
+from typing import Dict, Optional
 
 import torch
 import torch.distributed
-from mmengine import Config
 from mmengine.device import get_device
-from mmengine.logging import print_log
 
 from mmcyclemlp.errors import InputError
 
@@ -27,16 +25,17 @@ HOW = dict(
     mpi='start through mpirun')
 
 
-def init_processes(config: Config, launcher: str) -> None:
-    """Join the processes that a launcher started, and prepare the config for mmengine's Runner.
+def init_processes(launcher: str, local_rank: Optional[int] = None) -> None:
+    """Join the processes that a launcher started.
 
-    On GPUs the Runner does the joining. Without them its choice of a CUDA device fails, so the processes are
-    joined here over gloo and the model is wrapped without device ids.
+    On GPUs mmengine's Runner does the joining. Without them its choice of a CUDA device fails, so the processes
+    are joined here over gloo. ``local_rank`` is what old launchers hand over as an argument.
 
     Raises:
         InputError: the launcher's variables are not in the environment, or there are fewer GPUs than processes.
     """
-    config.launcher = launcher
+    if local_rank is not None:
+        os.environ.setdefault('LOCAL_RANK', str(local_rank))
     if launcher == 'none':
         return
     missing = [name for name in LAUNCHERS[launcher].values() if name not in os.environ]
@@ -52,7 +51,6 @@ def init_processes(config: Config, launcher: str) -> None:
         os.environ['MASTER_ADDR'] = '127.0.0.1'
     if get_device() == 'cpu':
         _join_over_gloo(launcher)
-        _wrap_without_devices(config)
     elif get_device() == 'cuda' and int(os.environ['LOCAL_RANK']) >= torch.cuda.device_count():
         raise InputError(f'expected one GPU a process, but process {int(os.environ["LOCAL_RANK"]) + 1} of this machine '
                          f'found {torch.cuda.device_count()}; start as many processes as there are GPUs')
@@ -91,28 +89,7 @@ def _join_over_gloo(launcher: str) -> None:
     torch.distributed.init_process_group('gloo')
 
 
-def _wrap_without_devices(config: Config) -> None:
-    wrapper = dict(
-        type='mmengine.MMDistributedDataParallel',
-        broadcast_buffers=False,
-        find_unused_parameters=config.get('find_unused_parameters', False))
-    config.model_wrapper_cfg = {**wrapper, **config.get('model_wrapper_cfg', {}), 'device_ids': None}
-    _replace_sync_bn(config.model)
-
-
 def _slurm_host() -> str:
     """First host of the job."""
     command = ['scontrol', 'show', 'hostnames', os.environ['SLURM_JOB_NODELIST']]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[0]
-
-
-def _replace_sync_bn(section) -> None:
-    """SyncBN works on GPUs only; each process then normalises over its own part of the batch."""
-    for value in section.values() if isinstance(section, dict) else section:
-        if isinstance(value, dict):
-            if value.get('type') == 'SyncBN':
-                value.type = 'BN'
-                print_log('SyncBN needs GPUs: using BN in each process', 'current')
-            _replace_sync_bn(value)
-        elif isinstance(value, (list, tuple)):
-            _replace_sync_bn(value)

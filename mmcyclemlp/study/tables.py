@@ -1,10 +1,9 @@
 """The results of a study as tables."""
-import csv
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Callable, Dict, Iterable, List, Optional, Sequence
 
-from mmcyclemlp.files import written_whole
+from mmcyclemlp.tables import markdown, write_csv
 
 from .record import Row
 from .results import Result
@@ -25,15 +24,10 @@ def by_name(results: Iterable[Result]) -> Dict[str, List[Result]]:
 
 def write_runs(path: Path, results: Sequence[Result]) -> None:
     """A CSV with a line for each run and seed; accuracies and shares are fractions."""
-    with written_whole(path) as temporary, temporary.open('w', newline='', encoding='utf-8') as file:
-        writer = csv.writer(file, lineterminator='\n')
-        writer.writerow(COLUMNS)
-        for result in results:
-            writer.writerow([
-                result.run.name, result.run.seed, result.state, result.epochs, result.best, result.best_epoch,
-                result.last, _round(result.images_per_second, 1), _round(result.data_share, 4),
-                round(result.hours, 4), result.parameters, result.operations
-            ])
+    write_csv(path, COLUMNS, [dict(zip(COLUMNS, (
+        result.run.name, result.run.seed, result.state, result.epochs, result.best, result.best_epoch, result.last,
+        _round(result.images_per_second, 1), _round(result.data_share, 4), round(result.hours, 4), result.parameters,
+        result.operations))) for result in results])
 
 
 def results_table(results: Sequence[Result]) -> str:
@@ -76,12 +70,6 @@ def comparison(ours: Sequence[Row], seed: Sequence[Row]) -> str:
                    for name in ('train accuracy', 'test accuracy')} if pairs else {}
     summary = '; '.join(f'{name}: {value:.2f} points' for name, value in differences.items())
     return f'{markdown(header, body)}\n\nMean absolute difference over {len(pairs)} epochs: {summary or "none"}.'
-
-
-def markdown(header: Sequence[str], body: Iterable[Sequence[str]]) -> str:
-    """A Markdown table."""
-    lines = [header, ['---'] * len(header), *body]
-    return '\n'.join(f'| {" | ".join(line)} |' for line in lines)
 
 
 def _spread(results: Sequence[Result], value: Callable[[Result], Optional[float]], digits: int,
