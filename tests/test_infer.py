@@ -188,6 +188,20 @@ def test_only_detections_above_the_score_are_drawn(folder, infer, tmp_path):
     assert len(json.loads((tmp_path / 'preds/0.json').read_text())['labels']) == 7
 
 
+def test_the_visualizer_of_the_config_draws(folder, infer, tmp_path):
+    drawn = {}
+    for width in (1, 9):
+        (folder / 'drawn.py').write_text(f"_base_ = 'retinanet.py'\nvisualizer = dict(type='DetLocalVisualizer', "
+                                         f"vis_backends=[dict(type='LocalVisBackend')], line_width={width})\n")
+        (folder / 'drawn.pth').write_bytes((folder / 'retinanet.pth').read_bytes())
+        assert infer('drawn', 'photos/0.png', '--out', tmp_path, '--score', 0)[0] == 0
+        drawn[width] = mmcv.imread(tmp_path / 'vis/0.png')
+    assert not np.array_equal(drawn[1], drawn[9])
+    (folder / 'drawn.py').write_text("_base_ = 'retinanet.py'\nvisualizer = dict(type='DetLocalVisualiser')\n")
+    code, _, error = infer('drawn', 'photos/0.png', '--out', tmp_path)
+    assert code == 2 and 'visualizer.type=DetLocalVisualiser is not registered' in error
+
+
 def test_the_best_detection_is_drawn_last():
     from mmcyclemlp.inference.detection import Task
     box = [[8., 8., 40., 40.]]

@@ -134,8 +134,8 @@ def test_a_study_goes_on_after_a_kill(tmp_path, tool):
     page = (out / 'report.md').read_text()
     printed = re.findall(r'^\| .* \|$', output, re.MULTILINE)
     assert len(printed) == 4 and all(line in page for line in printed)
-    assert "## narrow, seed 0, against the seed's study" in page
-    assert f'{100 * float(rows["narrow"][0]["test accuracy"]):.2f} | 12.24 |' in page  # the seed's first epoch
+    assert '## narrow, seed 0, compared with the study' in page
+    assert f'{100 * float(rows["narrow"][0]["test accuracy"]):.2f} | 12.24 |' in page  # the study's first epoch
     with Image.open(out / 'cifar10.png') as image:
         assert image.width > 800 and len(image.convert('RGB').getcolors(1 << 20)) > 50
 

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import runpy
+import shutil
 import subprocess
 import sys
 
@@ -16,6 +17,7 @@ from mmpretrain.visualization import UniversalVisualizer
 from PIL import Image
 
 from mmcyclemlp.checkpoints import read_checkpoint
+from mmcyclemlp.cli.main import main
 
 from .conftest import REPO
 
@@ -232,6 +234,44 @@ def test_the_sentence_is_all_that_a_user_sees(trained):
                           capture_output=True)
     assert (done.returncode, done.stdout) == (2, '')
     assert done.stderr == 'error: expected a checkpoint file, but none.pth does not exist; check the path\n'
+
+
+@pytest.mark.parametrize('args', [
+    ['test.py', 'tiny.py', 'URL'],
+    ['train.py', 'tiny.py', '--work-dir', 'again', '--resume', 'URL', '--cfg-options', 'train_cfg.max_epochs=3'],
+    ['train.py', 'tiny.py', '--work-dir', 'again', '--cfg-options', 'load_from=URL', 'train_cfg.max_epochs=1'],
+])
+def test_a_url_is_downloaded_once(trained, tool, monkeypatch, args):
+    downloaded = []
+
+    def download(url, path, progress):
+        downloaded.append(url)
+        shutil.copy(trained / 'work_dirs/tiny/epoch_2.pth', path)
+
+    monkeypatch.setattr(torch.hub, 'download_url_to_file', download)
+    url = 'https://example.org/epoch_2.pth'
+    code, _, error = tool(trained, *(each.replace('URL', url) for each in args))
+    assert (code, downloaded) == (0, [url]), error
+
+
+def test_one_command_for_all_tools(trained, monkeypatch, capsys):
+    def call(*args):
+        monkeypatch.setattr(sys, 'argv', ['mmcyclemlp', *args])
+        try:
+            return (main(), *capsys.readouterr())
+        except SystemExit as stop:
+            return (stop.code, *capsys.readouterr())
+
+    monkeypatch.chdir(trained)
+    code, output, _ = call('--help')
+    assert code == 0 and all(f'  {name} ' in output for name in ('train', 'infer', 'scales', 'check-segmentation'))
+    assert call('trian')[0] == 2
+    code, output, _ = call('train', '--help')
+    assert code == 0 and output.startswith('usage: mmcyclemlp train ')
+    assert call('test', 'tiny.py', 'none.pth')[::2] == (
+        2, 'error: expected a checkpoint file, but none.pth does not exist; check the path\n')
+    code, output, _ = call('subset-coco', '--help')
+    assert code == 0 and output.startswith('usage: mmcyclemlp subset-coco ')
 
 
 @pytest.mark.parametrize('option', ['train_cfg.max_epochs', 'a=[1,2'])

@@ -27,12 +27,11 @@ DOWNLOAD_TIMEOUT = 30  # seconds without an answer
 
 
 def read_checkpoint(source: PathLike) -> Dict[str, Any]:
-    """Read a checkpoint onto the CPU, without ever running what it holds.
+    """Read a checkpoint onto the CPU without running any code in it.
 
-    Takes what the authors published (an ``argparse.Namespace`` among tensors) and what mmengine's ``Runner``
-    writes (numpy values and ``HistoryBuffer``), and nothing else that is not a tensor or a plain value.
-    ``mmengine.runner.load_checkpoint`` is no such reader: it retries a refused file with unrestricted pickle,
-    and the ``getattr`` among its safe globals is enough to reach ``os.system`` without the retry.
+    Accepts tensors, plain values, what the authors published (an ``argparse.Namespace``) and what mmengine's ``Runner``
+    writes (numpy values and ``HistoryBuffer``). ``mmengine.runner.load_checkpoint`` is not safe: it retries a rejected
+    file with unrestricted pickle, and ``getattr`` among its safe globals is enough to reach ``os.system``.
 
     Args:
         source (str | os.PathLike): a file, or an ``http://``, ``https://`` or ``file://`` URL.
@@ -41,7 +40,7 @@ def read_checkpoint(source: PathLike) -> Dict[str, Any]:
         dict: the checkpoint.
 
     Raises:
-        InputError: the file is missing, unreachable, truncated, no checkpoint, or holds code.
+        InputError: the file is missing, unreachable, truncated, not a checkpoint, or holds code.
     """
     name = os.fspath(source)
     with _local_copy(name) as path:
@@ -143,10 +142,9 @@ def _safe_globals() -> List[Union[Callable, Tuple[Callable, str]]]:
 
 
 def _history_buffer_method(owner: Any, name: Any) -> Callable:
-    """``getattr`` for the one use that a Runner's checkpoint has for it.
+    """``getattr`` for ``HistoryBuffer`` only, whose methods are pickled as ``getattr(HistoryBuffer, NAME)``.
 
-    A ``HistoryBuffer`` is pickled with its four methods as ``getattr(HistoryBuffer, 'mean')`` and so on. The
-    real ``getattr`` leads from any function through its ``__globals__`` to ``os.system``.
+    The real ``getattr`` leads from any function through its ``__globals__`` to ``os.system``.
     """
     if owner is not HistoryBuffer or name not in ('min', 'max', 'current', 'mean'):
         raise UnpicklingError('GLOBAL builtins.getattr')

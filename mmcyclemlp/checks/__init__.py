@@ -9,6 +9,6 @@ __all__ = ['check_annotations', 'check_data', 'check_masks', 'check_pretrained',
 
 
 def check_data(config: Config, *splits: str) -> None:
-    """Check annotations or masks of a config's ``splits`` (``train``, ``val``, ``test``), whatever its task."""
+    """Check the annotations or masks of a config's ``splits`` (``train``, ``val``, ``test``), for any task."""
     check_annotations(config, *splits)
     check_masks(config, *splits)

@@ -1,4 +1,4 @@
-"""Faults of a file of COCO annotations: those that cannot be trained or scored on, and those that mmdet passes over."""
+"""Faults in a file of COCO annotations: those that stop training or scoring, and those that mmdet skips."""
 import json
 import math
 from collections import defaultdict
@@ -110,7 +110,7 @@ def check_categories(path: Path, categories: List[dict], use: Use) -> Set[Any]:
 
 
 def check_entries(path: Path, content: Dict[str, list], images: Dict[Any, dict], chosen: Set[Any], use: Use) -> Entries:
-    """Go through the annotations; InputError for the first that is refused."""
+    """Check the annotations; InputError for the first that mmdet cannot use."""
     listed = {category['id'] for category in content['categories']}
     entries = Entries()
     for i, entry in enumerate(content.get('annotations', ())):
@@ -151,7 +151,7 @@ def some(items: Sequence[Any], most: int = 5) -> str:
 
 
 def _box_kind(path: Path, entry: dict, image: dict) -> Optional[str]:
-    """What is the matter with an annotation's box; None for nothing."""
+    """The fault of an annotation's box, or None."""
     _require(path, f'annotation {entry["id"]}', entry, 'bbox', 'area')
     box, area = entry['bbox'], entry['area']
     if not (isinstance(box, list) and len(box) == 4 and all(map(_is_number, box)) and _is_number(area)):

@@ -1,4 +1,4 @@
-"""The annotation files of a detection run, checked before it starts, since mmdet finds faults late or not at all."""
+"""Check the annotation files of a detection run before it starts; mmdet finds faults late or not at all."""
 import logging
 import os
 from collections import defaultdict
@@ -11,31 +11,16 @@ from mmengine.logging import print_log
 from mmcyclemlp.config.walk import datasets, metrics, name_of
 from mmcyclemlp.errors import InputError
 
-from .coco import (
-    CROSSING,
-    KEYS,
-    NO_POLYGON,
-    OTHER_CATEGORY,
-    OUTSIDE,
-    SMALL,
-    UNKNOWN_IMAGE,
-    Entries,
-    Use,
-    check_categories,
-    check_entries,
-    check_images,
-    read_coco,
-    some,
-)
+from . import coco
 
-# What mmdet makes of what it passes over.
+# What mmdet does with them.
 OUTCOMES = {
-    OUTSIDE: 'mmdet leaves them out',
-    SMALL: 'mmdet leaves them out',
-    UNKNOWN_IMAGE: 'mmdet leaves them out',
-    OTHER_CATEGORY: 'mmdet leaves them out, and what they show counts as background',
-    CROSSING: "mmdet keeps them, and its Resize cuts them at the image's border",
-    NO_POLYGON: 'mmdet counts what they show neither as object nor as background',
+    coco.OUTSIDE: 'mmdet leaves them out',
+    coco.SMALL: 'mmdet leaves them out',
+    coco.UNKNOWN_IMAGE: 'mmdet leaves them out',
+    coco.OTHER_CATEGORY: 'mmdet leaves them out, and what they show counts as background',
+    coco.CROSSING: "mmdet keeps them, and its Resize cuts them at the image's border",
+    coco.NO_POLYGON: 'mmdet counts what they show neither as object nor as background',
 }
 
 
@@ -59,42 +44,32 @@ class Source(NamedTuple):
     def transform(self, name: str) -> Optional[dict]:
         return next((t for t in self.transforms if name_of(t) == name), None)
 
-    def use(self) -> Use:
+    def use(self) -> coco.Use:
         loader = self.transform('LoadAnnotations') or {}
         scored = self.metric.get('metric', 'bbox')
         scores_masks = 'segm' in ([scored] if isinstance(scored, str) else scored)
-        return Use(self.name, self.dataset.metainfo.get('classes', ()), loader.get('with_mask', False) or scores_masks,
-                   loader.get('poly2mask', True), scores_masks)
+        return coco.Use(self.name, self.dataset.metainfo.get('classes', ()),
+                        loader.get('with_mask', False) or scores_masks, loader.get('poly2mask', True), scores_masks)
 
 
 def check_annotations(config: Config, *splits: str) -> None:
     """Check the annotation files of a detection config's ``splits`` (``train``, ``val``, ``test``).
 
-    Concerned are the datasets, also those in wrappers, that read a local ``ann_file`` as mmdet's CocoDataset
-    does. One that makes its data itself makes it now. No image is decoded.
+    Covers all datasets, also those in wrappers, that read a local ``ann_file`` as mmdet's CocoDataset does. A dataset
+    that makes its own data makes it now. No image is decoded.
 
-    | in the file | mmdet alone | here |
-    |---|---|---|
-    | missing, cut short, not COCO's | traceback | refused |
-    | a class of the config is no category | ``need at least one array``, or all labels shift unseen | refused |
-    | categories in another order than the classes | labels get each other's names, unseen | refused |
-    | a key missing, an id twice, no number in a box | traceback, or one of two is lost unseen | refused |
-    | category id that is not listed | what it shows becomes background, unseen | refused |
-    | no image, or no annotation to use | traceback, or a metric of -1 | refused |
-    | image file missing | traceback when its turn comes | refused |
-    | no mask, or one of another size than its image | traceback when its turn comes | refused, if masks are read |
-    | mask of no area under an area above 0 | the mask head learns to see nothing | refused, if masks are read |
-    | mask without three points | ignored; traceback from COCO's metric for masks | warning; refused for that metric |
-    | box outside its image, below a pixel, area 0 | left out, yet a miss in COCO's metric | warning |
-    | box that crosses the border | cut by Resize | warning |
-    | annotation of an image that is not listed | left out | warning |
-    | category that is not among the classes | left out | warning |
-    | image without annotation | left out by ``filter_empty_gt``, else background | warning, for training |
-    | annotation id 0 | never found by COCO's metric | warning |
-    | metric over other images than the dataset's | traceback after an epoch, or misses unseen | refused |
+    Refused, since mmdet fails late or goes wrong silently: a file that is missing, cut short or not in COCO's format;
+    classes that are no categories, or in another order; missing keys, ids given twice, boxes that are no numbers;
+    category ids that are not listed; no image, or no annotation to use; missing image files; a metric over other images
+    than the dataset's. Where masks are read also: no mask, one of another size than its image, one of no area, and for
+    COCO's metric one without three points.
+
+    Warned about, since mmdet skips them: boxes outside their image or below a pixel, and annotations of images or
+    categories that are not listed or among the classes; boxes that cross the border; images without annotations, in
+    training; annotation id 0, which COCO's metric never finds.
 
     Raises:
-        InputError: as the table says, naming file and entry.
+        InputError: names the file and the entry.
     """
     if config.get('default_scope') != 'mmdet':
         return
@@ -129,11 +104,11 @@ def _sources(config: Config, split: str) -> Iterator[Source]:
 def _check_source(source: Source) -> Dict[Any, dict]:
     """Check a dataset; returns its images by id."""
     path, use = source.path, source.use()
-    keys = ('images', 'categories') if source.metric.get('format_only') else KEYS
-    content = read_coco(path, f'put the dataset there, or set {source.name}.ann_file', keys)
-    chosen = check_categories(path, content['categories'], use)
-    images = check_images(path, content['images'])
-    entries = check_entries(path, content, images, chosen, use)
+    keys = ('images', 'categories') if source.metric.get('format_only') else coco.KEYS
+    content = coco.read_coco(path, f'put the dataset there, or set {source.name}.ann_file', keys)
+    chosen = coco.check_categories(path, content['categories'], use)
+    images = coco.check_images(path, content['images'])
+    entries = coco.check_entries(path, content, images, chosen, use)
     if not entries.kept and 'annotations' in keys:
         reasons = ''.join(f'; {count:,} {kind}' for kind, count in entries.counts.items())
         raise InputError(f'expected annotations of the classes of {source.name} in {path}, but of '
@@ -168,7 +143,7 @@ def _check_files(source: Source, images: List[dict]) -> None:
         missing += [os.path.join(folder, name) for name in names if name not in there]
     if missing:
         raise InputError(f'expected the images that {source.path} lists, but {len(missing):,} of {len(images):,} are '
-                         f'missing: {some(missing, 3)}; put them there, or correct {source.name}.data_prefix')
+                         f'missing: {coco.some(missing, 3)}; put them there, or correct {source.name}.data_prefix')
 
 
 def _check_metric(name: str, ann_file: str, sources: List[Source], images: Dict[Path, Dict[Any, dict]]) -> None:
@@ -179,19 +154,19 @@ def _check_metric(name: str, ann_file: str, sources: List[Source], images: Dict[
                          'and the rest would count as missed; make a file of the part with '
                          'tools/datasets/subset_coco.py')
     path, advice = Path(ann_file), f'set {name}.ann_file'
-    scored = images[path] if path in images else check_images(path, read_coco(path, advice)['images'])
+    scored = images[path] if path in images else coco.check_images(path, coco.read_coco(path, advice)['images'])
     loaded = {key for part in images.values() for key in part}
     differing = sorted(loaded ^ set(scored), key=str)
     if differing:
         raise InputError(f'{name} scores over the images of {path}, but {len(differing):,} of them or of '
-                         f'{some(list(images))} are in one only, such as id {differing[0]}; {advice} to the file of '
-                         'the dataset')
+                         f'{coco.some(list(images))} are in one only, such as id {differing[0]}; {advice} to the file '
+                         'of the dataset')
 
 
-def _tell(source: Source, entries: Entries, images: Dict[Any, dict], total: int) -> None:
-    """A line for each kind of entry that mmdet passes over."""
+def _tell(source: Source, entries: coco.Entries, images: Dict[Any, dict], total: int) -> None:
+    """Warn about each kind of entry that mmdet skips."""
     for kind, count in entries.counts.items():
-        scored = "; COCO's metric counts them as missed" if source.metric and kind in (OUTSIDE, SMALL) else ''
+        scored = "; COCO's metric counts them as missed" if source.metric and kind in (coco.OUTSIDE, coco.SMALL) else ''
         _warn(f'{source.path}: {count:,} of {total:,} {kind} (the first is annotation {entries.first[kind]}): '
               f'{OUTCOMES[kind]}{scored}')
     if source.metric and 0 in entries.ids:

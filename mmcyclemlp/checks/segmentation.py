@@ -1,4 +1,4 @@
-"""Masks and labels of a segmentation run, checked before it starts, since mmseg finds faults late or not at all."""
+"""Check masks and labels of a segmentation run before it starts; mmseg finds faults late or not at all."""
 import os
 import re
 from pathlib import Path
@@ -56,14 +56,9 @@ def mask_sources(config: Config, *splits: str) -> Iterator[Source]:
 def check_masks(config: Config, *splits: str) -> None:
     """Check that a segmentation config's splits have a mask for each image, and that its parts agree on the labels.
 
-    | in the config or the folders | mmseg, without this check | here |
-    |---|---|---|
-    | an image has no mask | traceback when its turn comes | refused |
-    | heads, metric and padding ignore different values | a crash, or metrics that are off | refused |
-    | a head has another number of classes than the dataset | a crash, or metrics that are off | refused |
-
     Raises:
-        InputError: as the table says.
+        InputError: an image has no mask, which mmseg finds when its turn comes; heads, metric and padding ignore
+            different values, or a head has another number of classes than the dataset, which makes metrics wrong.
     """
     if config.get('default_scope') != 'mmseg':
         return

@@ -1,4 +1,4 @@
-"""What a run starts from, checked before the model is built."""
+"""Check the weights that a run starts from before the model is built."""
 from pathlib import Path
 from typing import Any, Mapping, Optional
 

@@ -1,6 +1,8 @@
 """What the commands have in common."""
 import functools
-from argparse import ArgumentParser, RawDescriptionHelpFormatter
+import os
+import sys
+from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from typing import Any, Callable, Optional, Sequence
 
 from mmengine import DictAction
@@ -9,21 +11,25 @@ from mmcyclemlp.errors import InputError, tell
 
 from .processes import LAUNCHERS
 
-Arguments = Optional[Sequence[str]]
 
+def command(parser: ArgumentParser) -> Callable[[Callable[[Namespace], Optional[int]]], Callable[..., int]]:
+    """Turn a function of parsed arguments into a main, which takes a list of arguments (default: the process's own) and
+    returns the exit status: 0, what the function returned, or 2 after an InputError, which prints one line."""
 
-def command(main: Callable[[Arguments], Optional[int]]) -> Callable[[Arguments], int]:
-    """A main that returns its exit status: 0, what it returned, or 2 after an InputError, which is told in one line."""
+    def decorate(main: Callable[[Namespace], Optional[int]]) -> Callable[..., int]:
 
-    @functools.wraps(main)
-    def run(argv: Arguments = None) -> int:
-        try:
-            return main(argv) or 0
-        except InputError as error:
-            tell(error)
-            return 2
+        @functools.wraps(main)
+        def run(argv: Optional[Sequence[str]] = None) -> int:
+            parser.prog = os.path.basename(sys.argv[0])
+            try:
+                return main(parser.parse_args(argv)) or 0
+            except InputError as error:
+                tell(error)
+                return 2
 
-    return run
+        return run
+
+    return decorate
 
 
 def parser_of(doc: Optional[str]) -> ArgumentParser:

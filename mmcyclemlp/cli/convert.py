@@ -8,14 +8,11 @@ from argparse import Namespace
 
 from mmcyclemlp.checkpoints import Converted, convert_file
 
-from .arguments import Arguments, command, parser_of
+from .arguments import command, parser_of
 
-
-def parse_args(argv: Arguments) -> Namespace:
-    parser = parser_of(__doc__)
-    parser.add_argument('src', help='original .pth, a file or a URL; a classifier or a backbone for dense prediction')
-    parser.add_argument('dst', help='file to write; an existing file is replaced when the new one is complete')
-    return parser.parse_args(argv)
+PARSER = parser_of(__doc__)
+PARSER.add_argument('src', help='original .pth, a file or a URL; a classifier or a backbone for dense prediction')
+PARSER.add_argument('dst', help='file to write; an existing file is replaced when the new one is complete')
 
 
 def report(result: Converted, dst: str) -> str:
@@ -32,7 +29,6 @@ def report(result: Converted, dst: str) -> str:
     return '\n'.join([f'recognised CycleMLP {result.arch}, {form}, {parameters:,} parameters', f'wrote {dst}', *usage])
 
 
-@command
-def main(argv: Arguments = None) -> None:
-    args = parse_args(argv)
+@command(PARSER)
+def main(args: Namespace) -> None:
     print(report(convert_file(args.src, args.dst), args.dst))

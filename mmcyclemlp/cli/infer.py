@@ -1,4 +1,4 @@
-"""Detect, segment or classify what is in images and videos, with a model of any task.
+"""Detect, segment or classify objects in images and videos, with a model of any task.
 
     mmcyclemlp infer configs/cyclemlp/bccd_retinanet_b1.py work_dirs/bccd_retinanet_b1/epoch_48.pth photos/
     python tools/infer.py CONFIG CHECKPOINT one.png two.png walk.mp4 --out found
@@ -20,31 +20,20 @@ from rich.progress import track
 from mmcyclemlp.config import load_config
 from mmcyclemlp.errors import InputError, tell
 from mmcyclemlp.files import write_json, written_whole
-from mmcyclemlp.inference.media import (
-    find_media,
-    names_of,
-    open_video,
-    read_image,
-    video_target,
-    video_writer,
-    write_image,
-)
+from mmcyclemlp.inference import media
 from mmcyclemlp.inference.predictor import Predictor
 
-from .arguments import Arguments, add_config, command, parser_of
+from .arguments import add_config, command, parser_of
 
-
-def parse_args(argv: Arguments) -> Namespace:
-    parser = parser_of(__doc__)
-    add_config(parser)
-    parser.add_argument('inputs', nargs='+', type=Path, metavar='INPUT', help='images, folders of images, videos')
-    parser.add_argument('--out', type=Path, metavar='DIR',
-                        help='where results go (default: work_dirs/CONFIG NAME/infer)')
-    parser.add_argument('--score', type=float, default=0.3, metavar='S',
-                        help='draw detections with at least this score (default: 0.3); the JSON holds all')
-    parser.add_argument('--batch-size', type=int, default=1, metavar='N',
-                        help='largest batch; only images of one size share a batch (default: 1)')
-    return parser.parse_args(argv)
+PARSER = parser_of(__doc__)
+add_config(PARSER)
+PARSER.add_argument('inputs', nargs='+', type=Path, metavar='INPUT', help='images, folders of images, videos')
+PARSER.add_argument('--out', type=Path, metavar='DIR',
+                    help='where results go (default: work_dirs/CONFIG NAME/infer)')
+PARSER.add_argument('--score', type=float, default=0.3, metavar='S',
+                    help='draw detections with at least this score (default: 0.3); the JSON holds all')
+PARSER.add_argument('--batch-size', type=int, default=1, metavar='N',
+                    help='largest batch; only images of one size share a batch (default: 1)')
 
 
 def check_folder(out: Path, inputs: List[Path]) -> None:
@@ -65,7 +54,7 @@ def infer_images(predictor: Predictor, images: List[Path], names: Dict[Path, str
     def readable() -> Iterator[Tuple[Path, np.ndarray]]:
         for path in track(images, 'Images'):
             try:
-                yield path, read_image(path)
+                yield path, media.read_image(path)
             except InputError as error:
                 failed.append(path)
                 tell(error)
@@ -75,11 +64,11 @@ def infer_images(predictor: Predictor, images: List[Path], names: Dict[Path, str
     records: List[Dict[str, Any]] = []
     for path, prediction in predictor(readable()):
         name = f'{names[path]}.png'
-        write_image(out / 'vis' / name, prediction.drawing)
+        media.write_image(out / 'vis' / name, prediction.drawing)
         record = dict(image=str(path), **prediction.record)
         if prediction.masks is not None:
             (out / 'masks').mkdir(exist_ok=True)
-            write_image(out / 'masks' / name, prediction.masks)
+            media.write_image(out / 'masks' / name, prediction.masks)
             record['mask'] = f'masks/{name}'
         write_json(out / 'preds' / f'{names[path]}.json', record)
         records.append(record)
@@ -90,15 +79,15 @@ def infer_images(predictor: Predictor, images: List[Path], names: Dict[Path, str
 
 def infer_video(predictor: Predictor, path: Path, name: str, out: Path) -> None:
     """Predict on the frames of a video and write them with what was found, and a line of json each."""
-    video = open_video(path)
-    target, codec = video_target(out / f'{name}.mp4')
+    video = media.open_video(path)
+    target, codec = media.video_target(out / f'{name}.mp4')
     frames = predictor(enumerate(track((frame for frame in video), path.name, total=max(video.frame_cnt, 1))))
     first = next(frames, None)
     if first is None:
         raise InputError(f'expected a video with frames, but {path} has none; convert it to MP4 (H.264)')
     size = first[1].drawing.shape[:2]
     lines = out / f'{name}.jsonl'
-    with video_writer(target, codec, size, video.fps) as add, written_whole(lines) as temporary:
+    with media.video_writer(target, codec, size, video.fps) as add, written_whole(lines) as temporary:
         with temporary.open('w', encoding='utf-8') as file:
             for index, prediction in chain([first], frames):
                 add(prediction.drawing)
@@ -106,16 +95,15 @@ def infer_video(predictor: Predictor, path: Path, name: str, out: Path) -> None:
     print(f'Wrote {target} and {lines}' + ('' if target.suffix == '.mp4' else ' (this OpenCV cannot write MP4)'))
 
 
-@command
-def main(argv: Arguments = None) -> int:
-    args = parse_args(argv)
+@command(PARSER)
+def main(args: Namespace) -> int:
     if args.batch_size < 1:
         raise InputError(f'--batch-size expects a number from 1 up, got {args.batch_size}')
-    images, videos = find_media(args.inputs)
+    images, videos = media.find_media(args.inputs)
     out = args.out or Path('work_dirs', Path(args.config).stem, 'infer')
     check_folder(out, images + videos)
     predictor = Predictor(load_config(args.config, args.cfg_options), args.checkpoint, args.score, args.batch_size)
-    names = names_of(images + videos)
+    names = media.names_of(images + videos)
     failed = infer_images(predictor, images, names, out) if images else 0
     for path in videos:
         try:

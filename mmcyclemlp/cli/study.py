@@ -23,22 +23,16 @@ from mmcyclemlp.errors import InputError
 from mmcyclemlp.files import PROJECT
 from mmcyclemlp.study import load_study, run_study, write_report
 
-from .arguments import Arguments, command, parser_of
+from .arguments import command, parser_of
 
 STUDIES = PROJECT / 'configs' / 'studies'
 
-
-def parse_args(argv: Arguments) -> Namespace:
-    parser = parser_of(__doc__)
-    parser.add_argument('name', metavar='NAME', nargs='?', help='a study of configs/studies, or a .yml file')
-    parser.add_argument('--list', action='store_true', help='list the studies')
-    parser.add_argument('--work-dir', type=Path, metavar='DIR',
-                        help='where runs and results go (default: work_dirs/studies/NAME)')
-    parser.add_argument('--device', metavar='DEVICE', help='cpu, cuda or cuda:N (default: a GPU if there is one)')
-    args = parser.parse_args(argv)
-    if not args.list and args.name is None:
-        parser.error('NAME of a study is needed; --list shows them')
-    return args
+PARSER = parser_of(__doc__)
+PARSER.add_argument('name', metavar='NAME', nargs='?', help='a study of configs/studies, or a .yml file')
+PARSER.add_argument('--list', action='store_true', help='list the studies')
+PARSER.add_argument('--work-dir', type=Path, metavar='DIR',
+                    help='where runs and results go (default: work_dirs/studies/NAME)')
+PARSER.add_argument('--device', metavar='DEVICE', help='cpu, cuda or cuda:N (default: a GPU if there is one)')
 
 
 def find(name: str) -> Path:
@@ -71,9 +65,10 @@ def environment(device: str) -> Dict[str, str]:
     return {**os.environ, 'CUDA_VISIBLE_DEVICES': visible[index] if visible[0] else str(index)}
 
 
-@command
-def main(argv: Arguments = None) -> int:
-    args = parse_args(argv)
+@command(PARSER)
+def main(args: Namespace) -> int:
+    if not args.list and args.name is None:
+        PARSER.error('NAME of a study is needed; --list shows them')
     if args.list:
         for path in sorted(STUDIES.glob('*.yml')):
             print(f'{path.stem:16} {load_study(path).title}')

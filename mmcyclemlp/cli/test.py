@@ -15,31 +15,27 @@ from mmengine.dist import is_main_process
 from mmcyclemlp.checkpoints import read_checkpoint
 from mmcyclemlp.checks import check_data
 from mmcyclemlp.config import load_config
-from mmcyclemlp.config.edits import edited, launched, tested, work_dir
+from mmcyclemlp.config.edits import edited, launched, work_dir
 from mmcyclemlp.engine import ConsoleRunner
 from mmcyclemlp.errors import InputError
 
-from .arguments import Arguments, add_config, add_run, command, parser_of
+from .arguments import add_config, add_run, command, parser_of
 from .processes import init_processes, leave_processes
 
-
-def parse_args(argv: Arguments) -> Namespace:
-    parser = parser_of(__doc__)
-    add_config(parser)
-    parser.add_argument('--out', type=Path, metavar='FILE', help='write the metrics to FILE as JSON')
-    add_run(parser)
-    return parser.parse_args(argv)
+PARSER = parser_of(__doc__)
+add_config(PARSER)
+PARSER.add_argument('--out', type=Path, metavar='FILE', help='write the metrics to FILE as JSON')
+add_run(PARSER)
 
 
-@command
-def main(argv: Arguments = None) -> None:
-    args = parse_args(argv)
+@command(PARSER)
+def main(args: Namespace) -> None:
     if args.out and not args.out.absolute().parent.is_dir():
         raise InputError(f'--out expects a file in an existing folder, but {args.out.parent} is none; create it first')
     config = load_config(args.config, args.cfg_options)
     init_processes(args.launcher, args.local_rank)
     config = edited(config, work_dir(args.work_dir, args.config, 'test'), launched(args.launcher),
-                    tested(args.checkpoint))
+                    {'load_from': args.checkpoint, 'resume': False})
     if not config.get('test_dataloader'):
         raise InputError(f'expected a config with a test_dataloader, but {args.config} has none; add one')
     checkpoint = read_checkpoint(args.checkpoint)

@@ -14,60 +14,47 @@ from mmengine.dist import is_main_process
 
 from mmcyclemlp.checkpoints import read_checkpoint
 from mmcyclemlp.checks import check_data, check_pretrained, check_resumable, last_checkpoint
-from mmcyclemlp.config import load_config
-from mmcyclemlp.config.edits import (
-    edited,
-    launched,
-    mixed_precision,
-    randomness,
-    resumed,
-    scaled_learning_rate,
-    work_dir,
-)
+from mmcyclemlp.config import edits, load_config
 from mmcyclemlp.engine import ConsoleRunner
 from mmcyclemlp.errors import InputError
 
-from .arguments import Arguments, add_config, add_run, command, parser_of
+from .arguments import add_config, add_run, command, parser_of
 from .processes import init_processes, leave_processes
 
-
-def parse_args(argv: Arguments) -> Namespace:
-    parser = parser_of(__doc__)
-    add_config(parser, checkpoint=False)
-    parser.add_argument('--resume', nargs='?', const='auto', metavar='FILE',
-                        help='resume from FILE, or from the last checkpoint in the work dir')
-    parser.add_argument('--amp', action='store_true',
-                        help='mixed precision: float16 on a GPU, bfloat16 on a CPU; on a CPU it is faster only if the '
-                        'processor has bfloat16 instructions (lscpu: avx512_bf16 or amx_bf16)')
-    parser.add_argument('--auto-scale-lr', action='store_true',
-                        help='scale the learning rate by the total batch size divided by '
-                        'auto_scale_lr.base_batch_size of the config')
-    parser.add_argument('--seed', type=int, metavar='N', help='random seed (default: that of the config)')
-    parser.add_argument('--deterministic', action='store_true', help='use deterministic operators only (slower)')
-    add_run(parser)
-    return parser.parse_args(argv)
+PARSER = parser_of(__doc__)
+add_config(PARSER, checkpoint=False)
+PARSER.add_argument('--resume', nargs='?', const='auto', metavar='FILE',
+                    help='resume from FILE, or from the last checkpoint in the work dir')
+PARSER.add_argument('--amp', action='store_true',
+                    help='mixed precision: float16 on a GPU, bfloat16 on a CPU; on a CPU it is faster only if the '
+                    'processor has bfloat16 instructions (lscpu: avx512_bf16 or amx_bf16)')
+PARSER.add_argument('--auto-scale-lr', action='store_true',
+                    help='scale the learning rate by the total batch size divided by '
+                    'auto_scale_lr.base_batch_size of the config')
+PARSER.add_argument('--seed', type=int, metavar='N', help='random seed (default: that of the config)')
+PARSER.add_argument('--deterministic', action='store_true', help='use deterministic operators only (slower)')
+add_run(PARSER)
 
 
-@command
-def main(argv: Arguments = None) -> None:
-    args = parse_args(argv)
+@command(PARSER)
+def main(args: Namespace) -> None:
     if args.deterministic:
         os.environ.setdefault('CUBLAS_WORKSPACE_CONFIG', ':4096:8')  # cuBLAS is refused without
     config = load_config(args.config, args.cfg_options)
     init_processes(args.launcher, args.local_rank)
-    config = edited(
+    config = edits.edited(
         config,
-        work_dir(args.work_dir, args.config),
-        launched(args.launcher),
-        randomness(args.seed, args.deterministic),
-        args.amp and mixed_precision,
-        args.auto_scale_lr and scaled_learning_rate)
+        edits.work_dir(args.work_dir, args.config),
+        edits.launched(args.launcher),
+        edits.randomness(args.seed, args.deterministic),
+        args.amp and edits.mixed_precision,
+        args.auto_scale_lr and edits.scaled_learning_rate)
     if args.resume:
         path = last_checkpoint(config.work_dir) if args.resume == 'auto' else args.resume
         if path is None:
             raise InputError(f'--resume expects a checkpoint in {config.work_dir}, but nothing was saved there; start '
                              'without --resume, or give --work-dir or --resume FILE')
-        config = edited(config, resumed(path))
+        config = edits.edited(config, edits.from_random_weights, {'load_from': str(path), 'resume': True})
     source, checkpoint = config.get('load_from'), None
     if args.resume or (source and '://' not in source):  # of weights to start from, mmengine knows more addresses
         checkpoint = read_checkpoint(source)

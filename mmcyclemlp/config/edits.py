@@ -1,4 +1,4 @@
-"""Edits of a config. Each looks at it and says what to change, as dotted path -> value; :func:`edited` applies them."""
+"""Edits of a config: pure functions that return what to change, as dotted path -> value."""
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, Optional, Tuple, Union
 
@@ -14,21 +14,21 @@ Changes = Dict[str, Any]
 Edit = Callable[[Config], Changes]
 
 
-def edited(config: Config, *edits: Union[Edit, bool, None]) -> Config:
-    """A copy of ``config`` after ``edits``, one after the other; what is false among them is passed over."""
+def edited(config: Config, *edits: Union[Edit, Changes, bool, None]) -> Config:
+    """A copy of ``config`` with ``edits`` applied in order; false values are skipped."""
     for edit in filter(None, edits):
-        config = changed(config, edit(config))
+        config = changed(config, edit if isinstance(edit, dict) else edit(config))
     return config
 
 
 def work_dir(given: Optional[str], path: str, folder: str = '') -> Edit:
-    """Results go to ``given``, else the config's own work dir, else ``work_dirs/CONFIG NAME/folder``."""
+    """Write results to ``given``, else to the config's work dir, else to ``work_dirs/CONFIG NAME/folder``."""
     default = str(Path('work_dirs', Path(path).stem, folder))
     return lambda config: {'work_dir': given or config.get('work_dir') or default}
 
 
 def randomness(seed: Optional[int], deterministic: bool) -> Edit:
-    """``--seed`` and ``--deterministic``; without a seed of its own, a config draws one."""
+    """``--seed`` and ``--deterministic``; a config without a seed draws one."""
 
     def edit(config: Config) -> Changes:
         chosen = {} if seed is None else {'seed': seed}
@@ -54,10 +54,10 @@ def mixed_precision(config: Config) -> Changes:
 
 
 def scaled_learning_rate(config: Config) -> Changes:
-    """``--auto-scale-lr``: the learning rate follows the total batch size.
+    """``--auto-scale-lr``: scale the learning rate with the total batch size.
 
     Raises:
-        InputError: the config does not say for which batch size its learning rate is meant.
+        InputError: the config has no base batch size.
     """
     if 'base_batch_size' not in (config.get('auto_scale_lr') or {}):
         raise InputError('--auto-scale-lr expects the config to hold auto_scale_lr=dict(base_batch_size=N), the batch '
@@ -67,7 +67,7 @@ def scaled_learning_rate(config: Config) -> Changes:
 
 
 def launched(launcher: str) -> Edit:
-    """``--launcher``. Without GPUs, mmengine would wrap the model for a CUDA device, and SyncBN does not run."""
+    """``--launcher``: without GPUs, replace SyncBN by BN and wrap the model without device ids, as gloo needs."""
 
     def edit(config: Config) -> Changes:
         if launcher == 'none' or get_device() != 'cpu':
@@ -88,23 +88,13 @@ def launched(launcher: str) -> Edit:
     return edit
 
 
-def resumed(path: Any) -> Edit:
-    """The run goes on from a checkpoint, whose weights replace those that its model started from."""
-    return lambda config: {**from_random_weights(config), 'load_from': str(path), 'resume': True}
-
-
-def tested(path: Any) -> Edit:
-    """The weights of a checkpoint are tested."""
-    return lambda config: {'load_from': str(path), 'resume': False}
-
-
 def from_random_weights(config: Config) -> Changes:
-    """The model starts without the checkpoints that its ``init_cfg``s name."""
+    """Start without the checkpoints that the ``init_cfg``s of the model name."""
     return {f'{name}.init_cfg': None for name, _, _ in pretrained(config)}
 
 
 def pretrained(config: Config) -> Iterator[Tuple[str, dict, dict]]:
-    """Dotted path, section and ``init_cfg`` of whatever in a model starts from a checkpoint."""
+    """Dotted path, section and ``init_cfg`` of each part of the model that starts from a checkpoint."""
     for path, section in walk(config.model, 'model'):
         init_cfgs = section.get('init_cfg') or []
         for init_cfg in [init_cfgs] if isinstance(init_cfgs, dict) else init_cfgs:

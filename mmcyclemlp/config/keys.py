@@ -1,4 +1,4 @@
-"""Which keys a section of a config may hold: what its class, or the part of mmengine that reads it, takes."""
+"""The keys that a section of a config may hold: those that its class, or its reader in mmengine, accepts."""
 import ast
 import contextlib
 import inspect
@@ -11,7 +11,7 @@ from mmengine.registry import Registry
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, LogProcessor, Runner, TestLoop, ValLoop
 from torch.utils.data import DataLoader
 
-# Keys that mmengine takes out before it builds what is registered there.
+# Keys that mmengine removes before it builds an object of the registry.
 TAKEN_OUT = {
     registries.HOOKS: {'priority'},
     registries.OPTIM_WRAPPERS: {'constructor', 'paramwise_cfg'},
@@ -24,11 +24,10 @@ TOP_LEVEL_EXTRAS = {'activation_checkpointing', 'compile', 'custom_imports', 'ef
 
 
 def arguments_of(function: Callable) -> Tuple[Set[str], bool]:
-    """Keyword arguments of a function, or of a class along its bases as far as it hands ``**kwargs`` up.
+    """Keyword arguments of a function, or of a class and those bases to which it passes its ``**kwargs``.
 
     Returns:
-        tuple[set[str], bool]: the names, and whether any other name is taken as well (``**kwargs`` that go
-        elsewhere than to the base class).
+        tuple[set[str], bool]: the names, and whether any other name is accepted too (``**kwargs`` that go elsewhere).
     """
     if not inspect.isclass(function):
         return _parameters(function)

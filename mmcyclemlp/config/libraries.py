@@ -1,4 +1,4 @@
-"""Whether the libraries a config draws on can be imported."""
+"""Check that the libraries a config needs can be imported."""
 from importlib import import_module
 
 from mmengine import Config

@@ -1,4 +1,4 @@
-"""Configs and ``--cfg-options``, refused in one sentence where they are wrong."""
+"""Read configs; a wrong one raises an InputError of one sentence."""
 import contextlib
 import io
 import os
@@ -24,19 +24,18 @@ MODULE2PACKAGE.update(mmseg='mmseg')
 
 
 def load_config(path: Union[str, os.PathLike], options: Optional[Dict[str, Any]] = None) -> Config:
-    """Read a config, with the modules it imports, and apply ``--cfg-options``.
+    """Read a config with the modules it imports, and apply ``--cfg-options``.
 
-    A relative path under ``data/`` that is not below the current folder is taken from beside the config's
-    ``configs/``, so that the tools work from any folder. From here on mmengine reads checkpoints safely.
+    From here on mmengine reads checkpoints safely. A relative path under ``data/`` that does not exist below the
+    current folder is looked for beside ``configs/``, so that commands work from any folder.
 
     Args:
-        path (str | os.PathLike): a config file; a path that is not below the current folder may be one of the
-            project, such as ``configs/cyclemlp/digits_b1.py``, which a wheel brings along.
+        path (str | os.PathLike): a config file, also one of the project such as ``configs/cyclemlp/digits_b1.py``.
         options (dict, optional): dotted key, with indices for lists, to value.
 
     Raises:
-        InputError: no such config; it cannot be read; a library it needs is missing; an option has an
-            unknown key or cannot be applied.
+        InputError: the config is missing or cannot be read; a library it needs is missing; an option has an unknown
+            key or cannot be applied.
     """
     register_safe_loader()
     path = Path(path).expanduser()

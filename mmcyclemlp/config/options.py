@@ -1,4 +1,4 @@
-"""``--cfg-options``: the place and the type of each are checked before it is merged into a config."""
+"""``--cfg-options``: merged into a config after a check of every key; unknown keys are rejected."""
 from difflib import get_close_matches
 from typing import Any, Dict, List, Optional
 

@@ -1,4 +1,4 @@
-"""Testing at another input scale, and together with mirrored images, by changes to a config."""
+"""Changes to a config that test at another input scale, and on mirrored images as well."""
 from copy import deepcopy
 from typing import Any, List, Sequence, Union
 
@@ -26,10 +26,10 @@ def test_pipeline(config: Config) -> list:
 
 
 def scale_input(config: Config, factor: float) -> None:
-    """Let the network see test images ``factor`` times as large as the config has them, in place.
+    """Scale test images by ``factor``, in place.
 
-    Where the pipeline resizes, its numbers are multiplied; where it does not, a Resize follows the loading of the
-    image. Annotations are compared at the size that the config's metric takes.
+    If the pipeline resizes, its numbers are multiplied; otherwise a Resize is added after the image is loaded.
+    Predictions and annotations are compared at the size that the config's metric uses.
     """
     pipeline = test_pipeline(config)
     sized = [transform for transform in pipeline if name_of(transform) in SIZED]
@@ -44,9 +44,9 @@ def scale_input(config: Config, factor: float) -> None:
 
 
 def add_flip(config: Config) -> None:
-    """Let the test average over each image and its mirror image, by mmcv's TestTimeAug, in place.
+    """Average the test over each image and its mirror image with mmcv's TestTimeAug, in place.
 
-    The model has to be wrapped by the config's ``tta_model`` as well.
+    The model must be wrapped by the config's ``tta_model`` as well.
 
     Raises:
         InputError: the config has no ``tta_model``.

@@ -1,4 +1,4 @@
-"""One way through a config: every section with its dotted path, and the changes that edits ask for."""
+"""The one walk through a config: every section with its dotted path; and changes at such paths."""
 import re
 from copy import deepcopy
 from typing import Any, Dict, Iterator, List, Sequence, Tuple

@@ -13,12 +13,12 @@ from .load_images import UNREADABLE
 
 def load_image_folder(folder: Path, dataset: str, classes: Sequence[str], side: int,
                       images_per_class: Optional[int] = None) -> List[dict]:
-    """Decode a split, once.
+    """Decode all images of a split.
 
     Args:
-        folder (Path): of the split; holds exactly one folder a class, with equally many images in each.
+        folder (Path): of the split, with one folder per class and equally many images in each.
         dataset (str): its name, for messages.
-        classes (Sequence[str]): class names in the order of their indices.
+        classes (Sequence[str]): class names in the order of their labels.
         side (int): width and height of all images, in pixels.
         images_per_class (int, optional): read only the first of each class, in the order of their names.
 
@@ -26,7 +26,7 @@ def load_image_folder(folder: Path, dataset: str, classes: Sequence[str], side: 
         list[dict]: ``img``, uint8 ``[side, side, 3]`` RGB, and ``gt_label``, class by class.
 
     Raises:
-        InputError: the folder is not whole; an image cannot be read or has another size.
+        InputError: the folder is incomplete; an image cannot be read or has another size.
     """
     if not folder.is_dir():
         raise InputError(f'expected train/ and test/ in {folder.parent}, found no {folder.name}/; {dataset} as a '

@@ -1,4 +1,4 @@
-"""Images that cannot be read: named, or passed over and counted."""
+"""A loader that names images it cannot read, or skips and counts them."""
 import logging
 import os
 import struct
@@ -14,27 +14,26 @@ from PIL import Image
 
 from mmcyclemlp.errors import InputError
 
-# What Pillow raises for bytes that are no whole image; SyntaxError, for one, for a broken PNG.
+# What Pillow raises for a truncated or broken image, such as SyntaxError for a PNG.
 UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
 
 
 # Registered in mmengine's root, where mmpretrain, mmdet and mmseg all find a scope-less type.
 @TRANSFORMS.register_module()
 class LoadReadableImage(LoadImageFromFile):
-    """mmcv's LoadImageFromFile for whole images: one that is missing, cut short or none is named.
+    """mmcv's LoadImageFromFile that names an image it cannot read, instead of returning part of it.
 
-    Images are decoded by Pillow, which says what is wrong with them; OpenCV gives no reason, and its older versions
-    fill the rest of a file that is cut short with grey. In a training pipeline, ``skipped`` makes the dataset draw
-    another image at random in its place, and keeps count::
+    It decodes with Pillow, which says what is wrong; OpenCV gives no reason, and its older versions fill the rest of a
+    truncated file with grey. In a training pipeline, ``skipped`` lets the dataset draw a random image instead::
 
         tools/train.py CONFIG --cfg-options train_dataloader.dataset.pipeline.0.type=LoadReadableImage \
             train_dataloader.dataset.pipeline.0.skipped=skipped.txt
 
     Args:
-        skipped (str, optional): text file, started anew by each run, that lists the images passed over; its folder
-            is made. Without it, none is passed over.
-        most (int): images that may be passed over; with more, the data is at fault.
-        imdecode_backend (str): as LoadImageFromFile's.
+        skipped (str, optional): text file for the names of skipped images; each run starts it anew. Without it, no
+            image is skipped.
+        most (int): the most images to skip; with more, the data are at fault.
+        imdecode_backend (str): as in LoadImageFromFile.
         **kwargs: of LoadImageFromFile.
 
     Raises:

@@ -33,12 +33,10 @@ FIRST_COLUMNS = ('train loss', 'test loss', 'train accuracy', 'test accuracy')
 class CurvesHook(Hook):
     """Writes ``curves.csv`` and ``curves.png`` to the work dir after each validation.
 
-    The columns are ``epoch`` (or ``iteration``), counted from 1, ``train loss``, ``test loss``,
-    ``train accuracy`` and ``test accuracy`` as fractions, and every other metric under its own name. "test" is
-    what the config validates on. A training value is the mean over the epoch's iterations (over those since
-    the last row, in an iteration-based run) and over all processes, while the weights still move.
-
-    A resumed run keeps the rows up to where it resumes; a fresh one starts a new table.
+    The columns are ``epoch`` (or ``iteration``) from 1, ``train loss``, ``test loss``, ``train accuracy`` and
+    ``test accuracy`` as fractions, and all other metrics under their own names. "test" is the validation set. A
+    training value is the mean over the iterations of the epoch (or since the last row) and over all processes. A
+    resumed run keeps the rows up to where it resumes.
     """
 
     priority = 'LOW'

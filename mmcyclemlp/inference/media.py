@@ -83,11 +83,7 @@ def open_video(path: Path) -> mmcv.VideoReader:
 
 
 def video_target(path: Path) -> Tuple[Path, str]:
-    """``path`` with a suffix of which OpenCV has a codec here, and the codec: MP4, or AVI where it cannot write that.
-
-    Raises:
-        InputError: it can write neither.
-    """
+    """``path`` with the suffix of the first codec that this OpenCV can write, and the codec; InputError if none."""
     for suffix, codec in CODECS:
         with tempfile.TemporaryDirectory() as folder:
             writer = cv2.VideoWriter(f'{folder}/probe{suffix}', cv2.VideoWriter_fourcc(*codec), USUAL_FPS, (64, 64))

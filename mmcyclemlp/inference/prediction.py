@@ -5,6 +5,8 @@ import numpy as np
 from mmengine.registry import VISUALIZERS
 from mmengine.visualization import Visualizer
 
+from mmcyclemlp.errors import InputError
+
 
 class Prediction(NamedTuple):
     """What a model says of one image.
@@ -19,6 +21,12 @@ class Prediction(NamedTuple):
 
 def build_visualizer(section: Optional[dict], default: Type[Visualizer]) -> Visualizer:
     """The ``visualizer`` of a config, without the backends that would save what it draws."""
-    settings = {key: value for key, value in (section or {}).items() if key not in ('_scope_', 'type', 'vis_backends')}
-    kind = (section or {}).get('type', default)
-    return (VISUALIZERS.get(kind) if isinstance(kind, str) else kind)(**settings)
+    settings = {key: value for key, value in (section or {}).items() if key != 'vis_backends'}
+    kind = settings.pop('type', default)
+    if isinstance(kind, str):
+        with VISUALIZERS.switch_scope_and_registry(settings.pop('_scope_', None)) as registry:
+            kind = registry.get(kind)
+        if kind is None:
+            raise InputError(f'visualizer.type={section["type"]} is not registered; correct it, or import its module '
+                             'by custom_imports')
+    return kind(**settings)

@@ -1,4 +1,4 @@
-"""The runs of a study, one after the other, each by tools/train.py in a process of its own."""
+"""Runs the trainings of a study one after the other, each with tools/train.py in its own process."""
 import contextlib
 import fcntl
 import os
@@ -23,8 +23,8 @@ def run_study(study: Study, work_dir: Path, train: Path, environment: Dict[str, 
               say: Callable[[str], None] = print) -> List[Run]:
     """Run what is not finished yet.
 
-    A finished run is kept. One that was interrupted goes on from the last epoch that is in its curves. One that
-    fails is named, and the others go on.
+    Finished runs are kept. An interrupted run resumes from the last epoch in its curves. If a run fails, it is
+    reported, and the others continue.
 
     Args:
         study (Study): the plan.
@@ -103,7 +103,7 @@ def _train(folder: RunFolder, ahead: List[RunFolder], train: Path, environment: 
 def _progress(folder: RunFolder, ahead: List[RunFolder]) -> str:
     """A line on the last epoch of a run, and the time left for it and those after it.
 
-    A run of which nothing is known yet is taken to be as fast as this one.
+    A run that has not started yet is assumed to be as fast as this one.
     """
     rates = [each.seconds / each.epochs if each.epochs else folder.seconds / folder.epochs for each in ahead]
     left = sum(rate * (each.run.epochs - each.epochs) for rate, each in zip(rates, ahead))
@@ -119,17 +119,13 @@ def _locked(work_dir: Path) -> Iterator[TextIO]:
     work_dir.mkdir(parents=True, exist_ok=True)
     with (work_dir / '.lock').open('w') as lock:
         give_up = time.monotonic() + LOCK_SECONDS
-        while not _lock(lock):
-            if time.monotonic() > give_up:
-                raise InputError(f'a study, or a run that it left behind, is still training in {work_dir}; wait for it '
-                                 'or end it, or give another --work-dir')
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > give_up:
+                    raise InputError(f'a study, or a run that it left behind, is still training in {work_dir}; wait '
+                                     'for it or end it, or give another --work-dir') from None
             time.sleep(POLL_SECONDS)
         yield lock
-
-
-def _lock(file: TextIO) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

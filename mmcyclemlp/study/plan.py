@@ -61,7 +61,7 @@ class Study(NamedTuple):
     name: str
     title: str
     image_size: int  # side in pixels, for the count of operations
-    compare_with_seed: bool  # epoch by epoch with the seed study's curve
+    compare_with_seed: bool  # epoch by epoch with the curve of the study
     runs: List[Run]
 
 
@@ -73,7 +73,7 @@ def load_study(path: Path) -> Study:
     ``options``.
 
     Raises:
-        InputError: the file cannot be read; a key is unknown or missing; a config or an option is refused.
+        InputError: the file cannot be read; a key is unknown or missing; a config or an option is wrong.
     """
     content = _read(path)
     _check_keys(content, STUDY_KEYS, {'title', 'image_size', 'runs'}, str(path))

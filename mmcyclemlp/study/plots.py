@@ -14,12 +14,12 @@ from .results import Result
 from .tables import by_name
 
 PANELS = ('train loss', 'test loss', 'train accuracy', 'test accuracy')
-SEED_LABEL = "CycleMLP-B1, the seed's study"
+SEED_LABEL = 'CycleMLP-B1 in the study'
 
 
 def plot_curves(path: Path, title: str, results: Sequence[Result], seed: Sequence[Row]) -> None:
-    """Loss and accuracy, in training and in testing: a line for each run, the mean of its seeds in a band of ± one
-    standard deviation, and the seed study's curve, dashed, as far as ours go."""
+    """Training and test loss and accuracy: for each run the mean over its seeds in a band of ± one standard deviation,
+    and the curve of the study (dashed) over the same epochs."""
     figure = Figure(figsize=(11, 8), layout='constrained')
     figure.suptitle(title)
     last = max((int(row['epoch']) for result in results for row in result.curves), default=0)

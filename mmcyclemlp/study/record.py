@@ -23,12 +23,12 @@ def read_curves(path: Path) -> List[Row]:
 
 
 class RunFolder:
-    """The folder of a run: what tools/train.py writes there, and a record of settings, state and time.
+    """The folder of a run: the files of tools/train.py, and a record of settings, state and time.
 
     Attributes:
         path (Path): the folder.
         state (str, optional): ``started``, ``finished`` or ``failed``; None before the first start.
-        seconds (float): spent on the epochs done so far, in all sessions.
+        seconds (float): time spent on the epochs so far, in all sessions.
     """
 
     def __init__(self, run: Run, work_dir: Path):
@@ -56,10 +56,9 @@ class RunFolder:
         return int(rows[-1]['epoch']) if rows else 0
 
     def start(self) -> Optional[Path]:
-        """Prepare the folder for a session; returns the checkpoint to go on from.
+        """Prepare the folder for a session; returns the checkpoint to resume from.
 
-        That is the one of the last row of the curves. A later one may be there, but its row is not, or it is half
-        written.
+        It belongs to the last row of the curves. A later one may exist without its row, or half written.
         """
         checkpoint = self.path / f'epoch_{self.epochs}.pth'
         if not checkpoint.is_file():

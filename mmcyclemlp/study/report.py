@@ -1,4 +1,4 @@
-"""All that is written about a study: tables, pictures, one page that holds them."""
+"""Writes the results of a study: tables, pictures and a page with all of them."""
 from pathlib import Path
 from typing import Dict, List
 
@@ -17,8 +17,7 @@ def write_report(study: Study, work_dir: Path, seed_curves: Path) -> str:
     Args:
         study (Study): its plan.
         work_dir (Path): where its runs are, finished or not.
-        seed_curves (Path): folder of ``DATASET_cyclemlp_b1.csv``, the seed study's curves; a dataset that has none is
-            drawn without.
+        seed_curves (Path): folder of ``DATASET_cyclemlp_b1.csv``, the curves of the study; they may be missing.
 
     Returns:
         str: the table of results.
@@ -35,7 +34,7 @@ def write_report(study: Study, work_dir: Path, seed_curves: Path) -> str:
         page.append(f'![loss and accuracy on {dataset}]({dataset}.png)')
         if study.compare_with_seed and seed:
             for result in (result for group in by_name(members).values() for result in group if result.curves):
-                page.append(f"## {result.run.title}, against the seed's study\n\n{comparison(result.curves, seed)}")
+                page.append(f'## {result.run.title}, compared with the study\n\n{comparison(result.curves, seed)}')
     write_runs(work_dir / 'runs.csv', results)
     with written_whole(work_dir / 'report.md') as temporary:
         temporary.write_text('\n\n'.join(page) + '\n', encoding='utf-8')
@@ -43,5 +42,5 @@ def write_report(study: Study, work_dir: Path, seed_curves: Path) -> str:
 
 
 def read_seed(path: Path) -> List[Row]:
-    """A curve of the seed's study, whose epochs count from 0, with epochs from 1 as ours; none if it is not there."""
+    """A curve of the study with epochs from 1 as ours (it counts them from 0); empty if the file is missing."""
     return [{**row, 'epoch': row['epoch'] + 1} for row in read_curves(path)]

@@ -49,7 +49,7 @@ def results_table(results: Sequence[Result]) -> str:
 
 
 def comparison(ours: Sequence[Row], seed: Sequence[Row]) -> str:
-    """Our curve and the seed study's, epoch by epoch, and their mean absolute differences.
+    """Our curve and that of the study, epoch by epoch, and their mean absolute differences.
 
     Args:
         ours (Sequence[dict]): rows with ``epoch`` and the four columns of curves.csv.

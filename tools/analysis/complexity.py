@@ -9,7 +9,7 @@ multiply-adds of matrix products and convolutions for one image. They follow the
 which CycleMLP's mixer is computed may take fewer. If a config fails, the others continue, and the exit status is 1.
 """
 import sys
-from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from argparse import Namespace
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, fields
@@ -23,7 +23,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from measuring import Cost, measure, quiet
 from rich.console import Console
 
-from mmcyclemlp.errors import InputError, input_errors
+from mmcyclemlp.cli.arguments import command, parser_of
+from mmcyclemlp.errors import InputError
 from mmcyclemlp.tables import markdown, write_csv
 
 # Column -> (its values, what a value is in the file for one in the table, digits).
@@ -40,22 +41,19 @@ STEP_COLUMNS = {
     'peak memory, GiB': ('peak_bytes', 2**30, 2),
 }
 
-
-def parse_args() -> Namespace:
-    parser = ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
-    parser.add_argument('configs', nargs='+', type=Path, metavar='CONFIG', help='configs of any task')
-    parser.add_argument('--shape', nargs=2, type=int, metavar=('H', 'W'),
-                        help='size of the image (default: 224 224 for classification, 800 1333 for detection, 512 512 '
-                        'for segmentation)')
-    parser.add_argument('--train-step', action='store_true',
-                        help='also run a training step on two random images, and inference on one')
-    parser.add_argument('--out', type=Path, default=Path('work_dirs/complexity.csv'), metavar='FILE',
-                        help='CSV to write (default: %(default)s)')
-    return parser.parse_args()
+PARSER = parser_of(__doc__)
+PARSER.add_argument('configs', nargs='+', type=Path, metavar='CONFIG', help='configs of any task')
+PARSER.add_argument('--shape', nargs=2, type=int, metavar=('H', 'W'),
+                    help='size of the image (default: 224 224 for classification, 800 1333 for detection, 512 512 '
+                    'for segmentation)')
+PARSER.add_argument('--train-step', action='store_true',
+                    help='also run a training step on two random images, and inference on one')
+PARSER.add_argument('--out', type=Path, default=Path('work_dirs/complexity.csv'), metavar='FILE',
+                    help='CSV to write (default: %(default)s)')
 
 
 def cost_of(config: Path, shape: Optional[Tuple[int, int]], train_step: bool) -> Cost:
-    """The cost, or why there is none, measured in a process of its own: for its memory, and should it be killed."""
+    """The cost, or why there is none, measured in a separate process, which has its own memory and may be killed."""
     with ProcessPoolExecutor(1, mp_context=get_context('spawn'), initializer=quiet) as pool:
         try:
             return pool.submit(measure, config, shape, train_step).result()
@@ -72,8 +70,8 @@ def table(costs: Sequence[Cost], columns: dict) -> str:
          *(f'{getattr(cost, name) / unit:,.{digits}f}' for name, unit, digits in columns.values())] for cost in costs])
 
 
-def main() -> int:
-    args = parse_args()
+@command(PARSER)
+def main(args: Namespace) -> int:
     if args.shape and min(args.shape) < 1:
         raise InputError(f'--shape expects height and width in pixels, got {args.shape[0]} {args.shape[1]}')
     args.out.parent.mkdir(parents=True, exist_ok=True)
@@ -96,5 +94,4 @@ def main() -> int:
 
 
 if __name__ == '__main__':
-    with input_errors():
-        sys.exit(main())
+    sys.exit(main())

@@ -26,9 +26,9 @@ from mmengine.hooks import Hook, PrepareTTAHook
 from mmengine.runner import Runner
 
 from mmcyclemlp.checkpoints import read_checkpoint
-from mmcyclemlp.cli.arguments import Arguments, add_config, add_run, command, parser_of
+from mmcyclemlp.cli.arguments import add_config, add_run, command, parser_of
 from mmcyclemlp.config import load_config
-from mmcyclemlp.config.edits import edited, tested, work_dir
+from mmcyclemlp.config.edits import edited, work_dir
 from mmcyclemlp.config.scales import add_flip, scale_input, test_pipeline
 from mmcyclemlp.engine import ConsoleRunner
 from mmcyclemlp.errors import InputError
@@ -37,17 +37,14 @@ from mmcyclemlp.tables import markdown, write_csv
 
 SCALE, TIME = 'scale', 'ms an image'
 
-
-def parse_args(argv: Arguments) -> Namespace:
-    parser = parser_of(__doc__)
-    add_config(parser)
-    parser.add_argument('--scales', nargs='+', type=float, default=[0.5, 1., 1.5, 2.], metavar='FACTOR',
-                        help='scales of the input, relative to the size that the config tests at (default: 0.5 1 1.5 '
-                        '2)')
-    parser.add_argument('--flip', action='store_true',
-                        help="average the predictions on each image and its mirror image with the config's tta_model")
-    add_run(parser)
-    return parser.parse_args(argv)
+PARSER = parser_of(__doc__)
+add_config(PARSER)
+PARSER.add_argument('--scales', nargs='+', type=float, default=[0.5, 1., 1.5, 2.], metavar='FACTOR',
+                    help='scales of the input, relative to the size that the config tests at (default: 0.5 1 1.5 '
+                    '2)')
+PARSER.add_argument('--flip', action='store_true',
+                    help="average the predictions on each image and its mirror image with the config's tta_model")
+add_run(PARSER)
 
 
 class Stopwatch(Hook):
@@ -103,16 +100,15 @@ def plot(rows: List[Dict[str, str]], metric: str, path: Path) -> None:
         figure.savefig(temporary, dpi=120)
 
 
-@command
-def main(argv: Arguments = None) -> None:
-    args = parse_args(argv)
+@command(PARSER)
+def main(args: Namespace) -> None:
     if min(args.scales) <= 0:
         raise InputError(f'--scales expects factors above 0, but got {min(args.scales):g}; 1 is the size that the '
                          'config tests at')
     if args.launcher != 'none':
         raise InputError(f'scales.py measures in one process, but got --launcher {args.launcher}; leave it out')
     config = edited(load_config(args.config, args.cfg_options), work_dir(args.work_dir, args.config, 'scales'),
-                    tested(args.checkpoint))
+                    {'load_from': args.checkpoint, 'resume': False})
     test_pipeline(config)
     if args.flip:
         add_flip(deepcopy(config))
