@@ -6,7 +6,7 @@ from collections import defaultdict
 
 import pytest
 
-from .conftest import REPO
+from .helpers import REPO
 
 # From the bottom up. A part imports parts of lower layers, and of its own as long as that makes no circle.
 LAYERS = (

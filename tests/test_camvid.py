@@ -12,7 +12,7 @@ from mmcyclemlp.datasets.camvid import CamVid
 from mmcyclemlp.engine import load_config
 from mmcyclemlp.errors import InputError
 
-from .conftest import REPO
+from .helpers import REPO
 
 CONFIGS = dict(b1=REPO / 'configs/cyclemlp/camvid_fpn_b1.py', r18=REPO / 'configs/baselines/camvid_fpn_r18.py')
 # Number of images, and the share of each class and of void among the pixels, in percent, as counted at the source.

@@ -27,7 +27,7 @@ from mmcyclemlp.checkpoints import arch_of, check_fits, convert, read_checkpoint
 from mmcyclemlp.errors import InputError
 from mmcyclemlp.models import ARCHS, CycleMLP
 
-from .conftest import REPO
+from .helpers import REPO
 
 TOOL = REPO / 'tools' / 'convert_checkpoint.py'
 FORMS = ('classifier', 'features')

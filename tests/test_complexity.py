@@ -11,13 +11,12 @@ from torch import nn
 from mmcyclemlp.engine import load_config
 from mmcyclemlp.errors import InputError
 
-from .conftest import REPO
+from .helpers import REPO
 
 FOLDER = REPO / 'tools' / 'analysis'
 sys.path.insert(0, str(FOLDER))
 try:
     import measuring
-    from made_data import made_batch
 finally:
     sys.path.remove(str(FOLDER))
 
@@ -84,7 +83,7 @@ def test_a_detector_costs_what_its_layers_do(config):
         if isinstance(layer, nn.Conv2d) and not name.startswith('backbone'):
             layer.register_forward_hook(partial(count, name.partition('.')[0]))
     with torch.no_grad():
-        model.eval()(**model.data_preprocessor(made_batch('mmdet', 64, 96, 1), False), mode='tensor')
+        model.eval()(**model.data_preprocessor(measuring.made_batch('mmdet', 64, 96, 1), False), mode='tensor')
     assert all(counted.values()) and cost.macs - cost.backbone_macs == sum(counted.values())
 
 

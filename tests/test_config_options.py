@@ -9,7 +9,7 @@ from mmcyclemlp.config.keys import arguments_of
 from mmcyclemlp.engine import load_config
 from mmcyclemlp.errors import InputError
 
-from .conftest import REPO
+from .helpers import REPO
 
 CONFIG = REPO / 'configs' / 'cyclemlp' / 'cifar10_b1.py'
 

@@ -10,7 +10,7 @@ from mmcyclemlp.config.keys import section_arguments
 from mmcyclemlp.engine import load_config
 from mmcyclemlp.models import ARCHS
 
-from .conftest import REPO
+from .helpers import REPO
 
 LEAVES = sorted(path for path in (REPO / 'configs').rglob('*.py') if '_base_' not in path.parts)
 NAMES = [str(path.relative_to(REPO / 'configs')) for path in LEAVES]

@@ -27,10 +27,8 @@ from mmcyclemlp.engine import load_config
 from mmcyclemlp.errors import InputError
 from mmcyclemlp.models import CycleMLP
 
-from . import test_tools
-from .conftest import REPO
+from .helpers import REPO
 
-tool = test_tools.tool
 CONFIGS = REPO / 'configs' / 'cyclemlp'
 B1 = CONFIGS / 'coco_retinanet_b1.py'
 PAGE = (REPO / 'docs' / 'detection.md').read_text()

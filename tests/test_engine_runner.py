@@ -15,7 +15,7 @@ from mmcyclemlp.config import load_config
 from mmcyclemlp.engine import ConsoleRunner
 from mmcyclemlp.errors import InputError
 
-from .conftest import REPO
+from .helpers import REPO
 
 NUMBER = itertools.count()  # mmengine keeps its loggers by experiment name
 

@@ -14,7 +14,7 @@ from mmcyclemlp.checkpoints import check_fits
 from mmcyclemlp.checks import check_masks
 from mmcyclemlp.engine import load_config
 
-from .conftest import NEEDS_OPERATORS, REPO
+from .helpers import NEEDS_OPERATORS, REPO
 from .small_segmentation import CONFIGS, DIMS, TINY, batch_of, logits, model_of
 
 PAGE = REPO / 'docs/segmentation.md'

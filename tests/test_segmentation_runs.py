@@ -18,7 +18,7 @@ from mmcyclemlp.config.scales import add_flip, scale_input
 from mmcyclemlp.engine import load_config
 from mmcyclemlp.errors import InputError
 
-from .conftest import REPO
+from .helpers import REPO
 from .small_segmentation import CONFIGS, DIMS, TINY
 
 

@@ -23,7 +23,7 @@ from mmcyclemlp.study.report import read_seed
 from mmcyclemlp.study.results import Result, size_of
 from mmcyclemlp.study.tables import comparison, results_table
 
-from .conftest import REPO
+from .helpers import REPO
 
 STUDIES = sorted((REPO / 'configs' / 'studies').glob('*.yml'))
 SEED = REPO / 'docs' / 'results' / 'seed'

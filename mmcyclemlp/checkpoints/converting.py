@@ -199,7 +199,8 @@ def _check_target(target: Path, source: str) -> None:
     if os.path.isdir(target):
         raise InputError(f'expected a file to write, but {target} is a folder; give a name in it')
     if not os.path.isdir(target.parent):
-        raise InputError(f'expected an existing folder to write into, but {target.parent} is none; create it first')
+        raise InputError(f'expected an existing folder to write into, but {target.parent} is no folder; create '
+                         'it first')
     if os.path.exists(target) and os.path.exists(local_path(source)) and os.path.samefile(target, local_path(source)):
         raise InputError(f'expected another file to write than the one to read, but both are {target}; give the '
                          'converted one a name of its own')

@@ -4,7 +4,7 @@ import multiprocessing
 import os
 import subprocess
 import sys
-from typing import Dict, Optional
+from typing import Dict, Optional, Tuple
 
 import torch
 import torch.distributed
@@ -12,17 +12,13 @@ from mmengine.device import get_device
 
 from mmcyclemlp.errors import InputError
 
-# Launcher -> its environment variables for what torch calls RANK, WORLD_SIZE and LOCAL_RANK.
-LAUNCHERS: Dict[str, Dict[str, str]] = {
-    'pytorch': dict(RANK='RANK', WORLD_SIZE='WORLD_SIZE', LOCAL_RANK='LOCAL_RANK'),
-    'slurm': dict(RANK='SLURM_PROCID', WORLD_SIZE='SLURM_NTASKS', LOCAL_RANK='SLURM_LOCALID'),
-    'mpi': dict(RANK='OMPI_COMM_WORLD_RANK', WORLD_SIZE='OMPI_COMM_WORLD_SIZE',
-                LOCAL_RANK='OMPI_COMM_WORLD_LOCAL_RANK'),
+VARIABLES = ('RANK', 'WORLD_SIZE', 'LOCAL_RANK')
+# Launcher -> how to start through it, and its own names of these variables.
+LAUNCHERS: Dict[str, Tuple[str, Tuple[str, ...]]] = {
+    'pytorch': ('tools/dist_train.sh or torchrun', VARIABLES),
+    'slurm': ('tools/slurm_train.sh or srun', ('SLURM_PROCID', 'SLURM_NTASKS', 'SLURM_LOCALID')),
+    'mpi': ('mpirun', tuple(f'OMPI_COMM_WORLD_{name}' for name in ('RANK', 'SIZE', 'LOCAL_RANK'))),
 }
-HOW = dict(
-    pytorch='start through tools/dist_train.sh or torchrun',
-    slurm='start through tools/slurm_train.sh or srun',
-    mpi='start through mpirun')
 
 
 def init_processes(launcher: str, local_rank: Optional[int] = None) -> None:
@@ -38,11 +34,11 @@ def init_processes(launcher: str, local_rank: Optional[int] = None) -> None:
         os.environ.setdefault('LOCAL_RANK', str(local_rank))
     if launcher == 'none':
         return
-    missing = [name for name in LAUNCHERS[launcher].values() if name not in os.environ]
-    if missing:
-        raise InputError(f'--launcher {launcher} expects to be started by it, but {missing[0]} is not in the '
-                         f'environment; {HOW[launcher]}, or leave --launcher out for one process')
-    for name, source in LAUNCHERS[launcher].items():
+    how, sources = LAUNCHERS[launcher]
+    for name, source in zip(VARIABLES, sources):
+        if source not in os.environ:
+            raise InputError(f'--launcher {launcher} expects to be started by it, but {source} is not in the '
+                             f'environment; start through {how}, or leave --launcher out for one process')
         os.environ[name] = os.environ[source]  # mmengine reads LOCAL_RANK under every launcher
     if launcher == 'mpi' and 'MASTER_ADDR' not in os.environ:
         if os.environ.get('OMPI_COMM_WORLD_LOCAL_SIZE') != os.environ['WORLD_SIZE']:

@@ -31,7 +31,8 @@ add_run(PARSER)
 @command(PARSER)
 def main(args: Namespace) -> None:
     if args.out and not args.out.absolute().parent.is_dir():
-        raise InputError(f'--out expects a file in an existing folder, but {args.out.parent} is none; create it first')
+        raise InputError(f'--out expects a file in an existing folder, but {args.out.parent} is no folder; create it '
+                         'first')
     config = load_config(args.config, args.cfg_options)
     init_processes(args.launcher, args.local_rank)
     config = edited(config, work_dir(args.work_dir, args.config, 'test'), launched(args.launcher),

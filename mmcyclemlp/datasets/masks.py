@@ -108,7 +108,7 @@ def find_pairs(images: Path, masks: Path) -> Tuple[List[Tuple[str, str]], List[s
 
 def _by_stem(folder: Path) -> dict:
     if not folder.is_dir():
-        raise InputError(f'expected a folder, but {folder} is none; check the path')
+        raise InputError(f'expected a folder, but {folder} is no folder; check the path')
     suffixes = Image.registered_extensions()
     found = {path.relative_to(folder).with_suffix(''): path for path in sorted(folder.rglob('*'))
              if path.suffix.lower() in suffixes}

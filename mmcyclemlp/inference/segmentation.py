@@ -29,8 +29,10 @@ class Task:
         counts = np.bincount(masks.ravel(), minlength=len(self._classes))
         present = [int(i) for i in np.argsort(-counts, kind='stable') if counts[i]]
         record = dict(shares={self._classes[i]: float(counts[i] / masks.size) for i in present})
-        mixed = (1 - self._opacity) * image + self._opacity * self._palette[masks]
-        drawing = self._beside(mixed.round().astype(np.uint8), self._legend(present, image.shape[0]))
+        mixed = ((1 - self._opacity) * image + self._opacity * self._palette[masks]).round().astype(np.uint8)
+        panel = self._legend(present, image.shape[0])
+        below = panel.shape[0] - image.shape[0]
+        drawing = np.hstack([np.pad(mixed, ((0, below), (0, 0), (0, 0)), constant_values=255), panel])
         return Prediction(record, drawing, masks)
 
     def _legend(self, present: List[int], height: int) -> np.ndarray:
@@ -46,11 +48,6 @@ class Task:
                 panel[top + 3:top + ROW - 3, 4:ROW] = self._palette[index]
             cv2.putText(panel, text, (ROW + 6, top + ROW - 6), color=(0, 0, 0), lineType=cv2.LINE_AA, **FONT)
         return panel
-
-    @staticmethod
-    def _beside(image: np.ndarray, panel: np.ndarray) -> np.ndarray:
-        missing = panel.shape[0] - image.shape[0]
-        return np.hstack([np.pad(image, ((0, missing), (0, 0), (0, 0)), constant_values=255), panel])
 
 
 def _text_width(text: str) -> int:

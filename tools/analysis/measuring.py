@@ -8,14 +8,14 @@ import warnings
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Callable, Dict, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 import torch
-from made_data import made_batch
 from mmengine import Config
 from mmengine.model import BaseModel
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import init_default_scope
+from torch import Tensor
 
 from mmcyclemlp.config import load_config
 from mmcyclemlp.config.edits import edited, from_random_weights
@@ -114,3 +114,37 @@ def timed(call: Callable[[], Any]) -> Tuple[Any, float]:
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     return result, time.perf_counter() - start
+
+
+def made_batch(scope: str, height: int, width: int, count: int) -> Dict[str, Any]:
+    """``count`` images ``[3, H, W]``, each with a label, boxes with masks, or a map, all of class 0."""
+    torch.manual_seed(0)
+    images = [torch.randint(256, (3, height, width), dtype=torch.uint8) for _ in range(count)]
+    samples = {'mmpretrain': _labels, 'mmdet': _boxes, 'mmseg': _maps}[scope]
+    return dict(inputs=images, data_samples=samples(images))
+
+
+def _labels(images: List[Tensor]) -> List[Any]:
+    from mmpretrain.structures import DataSample
+    return [DataSample().set_gt_label(0) for _ in images]
+
+
+def _boxes(images: List[Tensor]) -> List[Any]:
+    from mmdet.testing import demo_mm_inputs
+    shapes = [tuple(image.shape) for image in images]
+    samples = demo_mm_inputs(len(images), shapes, with_mask=True, use_box_type=True)['data_samples']
+    for sample in samples:
+        sample.gt_instances.labels.zero_()
+    return samples
+
+
+def _maps(images: List[Tensor]) -> List[Any]:
+    from mmengine.structures import PixelData
+    from mmseg.structures import SegDataSample
+    samples = []
+    for image in images:
+        shape = tuple(image.shape[1:])
+        sample = SegDataSample(metainfo=dict(img_shape=shape, ori_shape=shape))
+        sample.gt_sem_seg = PixelData(data=torch.zeros((1, *shape), dtype=torch.long))
+        samples.append(sample)
+    return samples

@@ -27,6 +27,7 @@ from PIL import Image
 from rich.progress import track
 
 from mmcyclemlp.cli.arguments import command, parser_of
+from mmcyclemlp.datasets.load_images import UNREADABLE
 from mmcyclemlp.errors import InputError
 from mmcyclemlp.files import write_json
 
@@ -51,7 +52,8 @@ PARSER.add_argument('--classes', nargs='+', metavar='CLASS', help='names to take
 def find(folder: Path, split: Optional[str]) -> Voc:
     """The folders and names of a dataset; InputError if there is nothing to convert."""
     if not folder.is_dir():
-        raise InputError(f'expected a folder with annotations in VOC\'s format, but {folder} is none; check the path')
+        raise InputError(f"expected a folder with annotations in VOC's format, but {folder} is no folder; check the "
+                         'path')
     annotations = folder / 'Annotations' if (folder / 'Annotations').is_dir() else folder
     images = folder / 'JPEGImages' if (folder / 'JPEGImages').is_dir() else annotations
     there = sorted(path.stem for path in annotations.glob('*.xml'))
@@ -107,7 +109,7 @@ def image_of(voc: Voc, name: str, root: ElementTree.Element) -> Tuple[str, int, 
             try:
                 with Image.open(voc.images / candidate) as image:  # the header only
                     return (candidate, *image.size)
-            except OSError as error:
+            except UNREADABLE as error:
                 raise ValueError('images cannot be read') from error
     raise ValueError('images are missing')
 
@@ -170,7 +172,8 @@ def convert(voc: Voc, classes: List[str]) -> Tuple[dict, Found]:
 @command(PARSER)
 def main(args: Namespace) -> None:
     if not args.out.absolute().parent.is_dir():
-        raise InputError(f'expected an existing folder to write into, but {args.out.parent} is none; create it first')
+        raise InputError(f'expected an existing folder to write into, but {args.out.parent} is no folder; create '
+                         'it first')
     voc = find(args.folder, args.split)
     content, found = convert(voc, args.classes or class_names(voc))
     for reason, places in found.items():

@@ -19,7 +19,7 @@ from mmcyclemlp.config import load_config
 from mmcyclemlp.inference import media
 from mmcyclemlp.inference.predictor import Predictor
 
-from .conftest import REPO
+from .helpers import REPO
 
 BACKBONE = """dict(_delete_=True, type='CycleMLP', out_indices=(0, 1, 2, 3),
     arch=dict(depths=(1, 1, 1, 1), embed_dims=(8, 8, 16, 16), mlp_ratios=(2, 2, 2, 2)))"""

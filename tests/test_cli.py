@@ -3,7 +3,6 @@ import csv
 import json
 import os
 import re
-import runpy
 import shutil
 import subprocess
 import sys
@@ -11,15 +10,12 @@ import sys
 import pytest
 import torch
 from mmengine.config import Config
-from mmengine.logging import MessageHub, MMLogger
-from mmengine.registry import DefaultScope
-from mmpretrain.visualization import UniversalVisualizer
 from PIL import Image
 
 from mmcyclemlp.checkpoints import read_checkpoint
 from mmcyclemlp.cli.main import main
 
-from .conftest import REPO
+from .helpers import REPO
 
 DIGITS = REPO / 'configs' / 'cyclemlp' / 'digits_b1.py'
 CIFAR = REPO / 'configs' / 'cyclemlp' / 'cifar10_b1.py'
@@ -53,25 +49,6 @@ def script(folder, name, *args, **env):
                           env={**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHON': sys.executable, **env})
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     return done
-
-
-@pytest.fixture
-def tool(monkeypatch, capsys):
-    """Run a tool in this process, which spares its start; returns exit code, stdout and stderr."""
-
-    def run(folder, name, *args):
-        monkeypatch.chdir(folder)
-        for kind in (DefaultScope, MessageHub, MMLogger, UniversalVisualizer):
-            kind._instance_dict.clear()  # kept by the second of a run's start, as if one process were one run
-        monkeypatch.setattr(sys, 'argv', [name, *map(str, args)])
-        code = 0
-        try:
-            runpy.run_path(str(REPO / 'tools' / name), run_name='__main__')
-        except SystemExit as stop:
-            code = stop.code
-        return (code, *capsys.readouterr())
-
-    return run
 
 
 def read(path):
@@ -219,7 +196,7 @@ def data_options(folder):
     (truncated, ['test.py', 'tiny.py', 'truncated.pth'], r'truncated.pth is truncated'),
     (other_arch, ['test.py', 'tiny.py', 'other.pth'], r'other.pth does not fit the model of the config'),
     (None, ['test.py', DIGITS, 'work_dirs/tiny/epoch_2.pth'], r'does not fit the model of the config'),
-    (None, ['test.py', 'tiny.py', 'work_dirs/tiny/epoch_2.pth', '--out', 'none/metrics.json'], r'none is none'),
+    (None, ['test.py', 'tiny.py', 'work_dirs/tiny/epoch_2.pth', '--out', 'none/metrics.json'], r'none is no folder'),
 ])
 def test_what_can_be_mended_is_told_in_one_line(trained, tool, prepare, args, sentence):
     if prepare:

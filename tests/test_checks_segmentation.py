@@ -19,7 +19,7 @@ from mmcyclemlp.datasets.masks import Labels, read_mask
 from mmcyclemlp.engine import LoadReadableImage, input_errors
 from mmcyclemlp.errors import InputError
 
-from .conftest import REPO
+from .helpers import REPO
 
 LABELS = Labels(5)
 
@@ -433,7 +433,7 @@ def test_the_tool_names_the_first_ten(tool, dataset):
     (['config.py', '--classes', 5], r'--classes and --ignore belong to two folders'),
     (['images', 'masks'], r'two folders need --classes N, from 1 to 256, but got None'),
     (['images', 'masks', '--classes', 0], r'but got 0'),
-    (['images', 'none', '--classes', 5], r'none is none; check the path'),
+    (['images', 'none', '--classes', 5], r'none is no folder; check the path'),
     (['images', 'masks/none', '--classes', 5], r'image files in \S+, but there are none; check the path'),
     (['images', 'masks', 'more', '--classes', 5], r'but got 3 paths'),
 ])

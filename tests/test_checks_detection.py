@@ -22,7 +22,7 @@ from mmcyclemlp.checks import detection as annotations
 from mmcyclemlp.datasets import digit_scenes
 from mmcyclemlp.errors import InputError
 
-from .conftest import REPO
+from .helpers import REPO
 
 WIDTH, HEIGHT = 40, 30
 SQUARE = [[4, 4, 12, 4, 12, 12, 4, 12]]
