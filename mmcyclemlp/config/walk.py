@@ -23,7 +23,9 @@ def changed(config: Config, changes: Dict[str, Any]) -> Config:
     for path, value in changes.items():
         section, *parts = config, *path.split('.')
         for part in parts[:-1]:
-            section = section[int(part)] if isinstance(section, (list, tuple)) else section.setdefault(part, {})
+            if isinstance(section, (dict, Config)) and part not in section:
+                section[part] = {}
+            section = section[int(part) if isinstance(section, (list, tuple)) else part]
         section[int(parts[-1]) if isinstance(section, list) else parts[-1]] = value
     return config
 
