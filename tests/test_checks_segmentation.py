@@ -106,7 +106,7 @@ def empty(path):
 
 @pytest.mark.parametrize('make, sentence', [
     (None, r'expected a mask, but {path} does not exist; add it, or remove its image'),
-    (sixteen_bits, r'{path} has more than 8 bits a pixel; save the indices as a grey PNG of 8 bits'),
+    (sixteen_bits, r'{path} has more than 8 bits per pixel; save the indices as a grey PNG of 8 bits'),
     (colours, r'{path} has 3 channels \(R, G, B\); save the indices as a grey PNG of 8 bits'),
     (transparent, r'{path} has 2 channels \(L, A\); save'),
     (another_value, r'expected classes 0 to 4, or 255 where none applies in a mask, but {path} holds 7 in 3 of 192 '
