@@ -64,6 +64,7 @@ setup(
     python_requires='>=3.10,<3.13',
     packages=find_packages(include=['mmcyclemlp', 'mmcyclemlp.*']),
     install_requires=requirements('runtime') + requirements('mminstall'),
+    entry_points={'console_scripts': ['mmcyclemlp = mmcyclemlp.cli.main:main']},
     extras_require={
         'optional': requirements('optional'),
         'tests': requirements('tests')

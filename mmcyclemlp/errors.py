@@ -1,4 +1,7 @@
-"""Errors a user can mend; the tools print them as one sentence, without a traceback."""
+"""User errors: the commands print them as one line, without a traceback, and exit with status 2."""
+import sys
+from contextlib import contextmanager
+from typing import Iterator
 
 
 class InputError(ValueError):
@@ -7,3 +10,21 @@ class InputError(ValueError):
 
 class MissingDependencyError(InputError, ImportError):
     """A package is missing or outside its tested versions; the message holds the command."""
+
+
+def tell(error: InputError) -> None:
+    """Print ``error: <sentence>`` to stderr."""
+    sys.stdout.flush()  # so that the sentence comes last where both go to one file
+    # From a process that loads data it comes at the end of that process's traceback, as text.
+    sentence = str(error).rpartition(f'{type(error).__name__}: ')[2].strip()
+    print(f'error: {sentence}', file=sys.stderr, flush=True)
+
+
+@contextmanager
+def input_errors() -> Iterator[None]:
+    """Tell an InputError and exit with status 2; any other error keeps its traceback."""
+    try:
+        yield
+    except InputError as error:
+        tell(error)
+        sys.exit(2)

@@ -8,6 +8,10 @@ from typing import Any, Iterator, Union
 
 from .errors import InputError
 
+_PACKAGE = Path(__file__).resolve().parent
+# Folder of configs/ and tools/: that of the checkout, or a copy in the installed package.
+PROJECT = _PACKAGE.parent if (_PACKAGE.parent / 'model-index.yml').is_file() else _PACKAGE / '.mim'
+
 
 @contextmanager
 def written_whole(path: Union[str, os.PathLike]) -> Iterator[Path]:

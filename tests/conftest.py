@@ -1,23 +1,19 @@
-"""Where tests find reference outputs and real data; both lie beside a checkout and may be absent."""
+"""Fixtures of all tests: reference outputs and real data, which lie beside a checkout and may be absent, and tools."""
 import os
-from importlib.util import find_spec
+import runpy
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-REPO = Path(__file__).resolve().parents[1]
-SHARED = REPO.parent / 'shared'
+from .helpers import NEEDS_OPERATORS, REPO, SHARED  # noqa: F401 (some tests import them from here)
 
 # Without a GPU, Triton's kernels run in its interpreter. Triton reads this variable when it is first imported,
 # by whichever test comes first, so it is set here, before any test module; importing torch imports no Triton.
 if not torch.cuda.is_available():
     os.environ.setdefault('TRITON_INTERPRET', '1')
-
-# On a machine without a compiler, such as one lent for its GPU, what needs no operators is still tested.
-NEEDS_OPERATORS = pytest.mark.skipif(find_spec('mmcv._ext') is None,
-                                     reason="mmcv was installed without its compiled operators; run `make ops`")
 
 
 def _beside(path: Path, what: str) -> Path:
@@ -55,6 +51,29 @@ def formula(golden):
 def shared_data() -> Path:
     """Folder with the archives of small real datasets and the script that unpacks them."""
     return _beside(SHARED / 'data', 'the folder of small real datasets')
+
+
+@pytest.fixture
+def tool(monkeypatch, capsys):
+    """Run a tool in this process, which spares its start; returns exit code, stdout and stderr."""
+
+    from mmengine.logging import MessageHub, MMLogger
+    from mmengine.registry import DefaultScope
+    from mmpretrain.visualization import UniversalVisualizer
+
+    def run(folder, name, *args):
+        monkeypatch.chdir(folder)
+        for kind in (DefaultScope, MessageHub, MMLogger, UniversalVisualizer):
+            kind._instance_dict.clear()  # kept by the second of a run's start, as if one process were one run
+        monkeypatch.setattr(sys, 'argv', [name, *map(str, args)])
+        code = 0
+        try:
+            runpy.run_path(str(REPO / 'tools' / name), run_name='__main__')
+        except SystemExit as stop:
+            code = stop.code
+        return (code, *capsys.readouterr())
+
+    return run
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,7 @@ from mmseg.structures import SegDataSample
 
 from mmcyclemlp.engine import load_config
 
-from .conftest import REPO
+from .helpers import REPO
 
 CONFIGS = REPO / 'configs'
 DIMS = (8, 16, 24, 32)

@@ -7,12 +7,12 @@ from mmengine.registry import DefaultScope
 from mmseg.registry import DATASETS
 from PIL import Image
 
+from mmcyclemlp.checks import check_masks
 from mmcyclemlp.datasets.camvid import CamVid
 from mmcyclemlp.engine import load_config
-from mmcyclemlp.engine.segmentation import check_masks
 from mmcyclemlp.errors import InputError
 
-from .conftest import REPO
+from .helpers import REPO
 
 CONFIGS = dict(b1=REPO / 'configs/cyclemlp/camvid_fpn_b1.py', r18=REPO / 'configs/baselines/camvid_fpn_r18.py')
 # Number of images, and the share of each class and of void among the pixels, in percent, as counted at the source.

@@ -27,7 +27,7 @@ from mmcyclemlp.checkpoints import arch_of, check_fits, convert, read_checkpoint
 from mmcyclemlp.errors import InputError
 from mmcyclemlp.models import ARCHS, CycleMLP
 
-from .conftest import REPO
+from .helpers import REPO
 
 TOOL = REPO / 'tools' / 'convert_checkpoint.py'
 FORMS = ('classifier', 'features')
@@ -450,9 +450,12 @@ def test_safe_loader_serves_mmengine(runner_checkpoint, tmp_path, monkeypatch):
     monkeypatch.setattr(CheckpointLoader, '_schemes', copy.copy(CheckpointLoader._schemes))
     register_safe_loader()
     (tmp_path / 'evil.pth').write_bytes(saved(dict(state_dict=Evil(f'touch {tmp_path / "RAN"}'))))
+    (tmp_path / 'open_mmlab.json').write_text('{"evil": "evil.pth"}')
+    monkeypatch.setenv('MMENGINE_HOME', str(tmp_path))
     model = Toy()
-    with pytest.raises(InputError, match='asks to run'):
-        load_checkpoint(model, str(tmp_path / 'evil.pth'))
+    for source in (str(tmp_path / 'evil.pth'), 'open-mmlab://evil'):
+        with pytest.raises(InputError, match='asks to run'):
+            load_checkpoint(model, source)
     assert not (tmp_path / 'RAN').exists()
     load_checkpoint(model, str(runner_checkpoint), strict=True)
     assert torch.equal(model.linear.weight.detach(), read_checkpoint(runner_checkpoint)['state_dict']['linear.weight'])

@@ -16,7 +16,7 @@ from PIL import Image
 from mmcyclemlp.datasets.fixed_order import FixedOrderSampler
 from mmcyclemlp.engine import ConsoleRunner, load_config
 
-from .conftest import REPO
+from .helpers import REPO
 
 CONFIGS = REPO / 'configs'
 NUMBER = itertools.count()  # mmengine keeps its loggers by experiment name

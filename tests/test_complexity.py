@@ -11,13 +11,12 @@ from torch import nn
 from mmcyclemlp.engine import load_config
 from mmcyclemlp.errors import InputError
 
-from .conftest import REPO
+from .helpers import REPO
 
 FOLDER = REPO / 'tools' / 'analysis'
 sys.path.insert(0, str(FOLDER))
 try:
     import measuring
-    from made_data import made_batch
 finally:
     sys.path.remove(str(FOLDER))
 
@@ -74,7 +73,7 @@ def test_classifiers_cost_what_the_originals_do(config, arch):
 def test_a_detector_costs_what_its_layers_do(config):
     path = config(DETECTION)
     cost = measuring.measure(path, (64, 96))
-    model = measuring.build_model(load_config(path))
+    model = measuring.random_model(load_config(path))
     counted = {'neck': 0, 'bbox_head': 0}
 
     def count(part, layer, inputs, output):
@@ -84,7 +83,7 @@ def test_a_detector_costs_what_its_layers_do(config):
         if isinstance(layer, nn.Conv2d) and not name.startswith('backbone'):
             layer.register_forward_hook(partial(count, name.partition('.')[0]))
     with torch.no_grad():
-        model.eval()(**model.data_preprocessor(made_batch('mmdet', 64, 96, 1), False), mode='tensor')
+        model.eval()(**model.data_preprocessor(measuring.made_batch('mmdet', 64, 96, 1), False), mode='tensor')
     assert all(counted.values()) and cost.macs - cost.backbone_macs == sum(counted.values())
 
 

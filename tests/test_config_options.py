@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 from mmengine.registry import MODELS
 
+from mmcyclemlp.config.keys import arguments_of
 from mmcyclemlp.engine import load_config
-from mmcyclemlp.engine.arguments import arguments_of
 from mmcyclemlp.errors import InputError
 
-from .conftest import REPO
+from .helpers import REPO
 
 CONFIG = REPO / 'configs' / 'cyclemlp' / 'cifar10_b1.py'
 
@@ -203,7 +203,7 @@ def test_a_library_that_cannot_be_imported(tmp_path, monkeypatch, missing, messa
     def absent(name):
         raise ModuleNotFoundError(f'No module named {missing!r}', name=missing)
 
-    monkeypatch.setattr('mmcyclemlp.engine.scopes.import_module', absent)
+    monkeypatch.setattr('mmcyclemlp.config.libraries.import_module', absent)
     (tmp_path / 'detection.py').write_text(DETECTION)
     with pytest.raises(InputError, match=message):
         load_config(tmp_path / 'detection.py')

@@ -6,11 +6,11 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 
+from mmcyclemlp.config.keys import section_arguments
 from mmcyclemlp.engine import load_config
-from mmcyclemlp.engine.arguments import section_arguments
 from mmcyclemlp.models import ARCHS
 
-from .conftest import REPO
+from .helpers import REPO
 
 LEAVES = sorted(path for path in (REPO / 'configs').rglob('*.py') if '_base_' not in path.parts)
 NAMES = [str(path.relative_to(REPO / 'configs')) for path in LEAVES]

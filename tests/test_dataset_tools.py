@@ -10,7 +10,7 @@ from mmdet.registry import DATASETS
 from mmengine.registry import init_default_scope
 from PIL import Image
 
-from .conftest import REPO
+from .helpers import REPO
 
 WIDTH, HEIGHT = 60, 40
 
@@ -155,10 +155,10 @@ def test_what_cannot_be_used_is_told(voc, tool, tmp_path):
 
 
 @pytest.mark.parametrize('args, sentence', [
-    (['none', 'x.json'], "expected a folder with annotations in VOC's format, but none is none"),
+    (['none', 'x.json'], "expected a folder with annotations in VOC's format, but none is no folder"),
     (['voc/JPEGImages', 'x.json'], 'expected XML files in voc/JPEGImages, but it holds none'),
     (['voc', 'x.json', '--split', 'test'], 'which does not exist; there are train, val'),
-    (['voc', 'none/x.json'], 'expected an existing folder to write into, but none is none'),
+    (['voc', 'none/x.json'], 'expected an existing folder to write into, but none is no folder'),
     (['voc', 'x.json', '--classes', 'emu'], 'expected annotations to convert in voc, but none is left; see above'),
 ])
 def test_what_can_be_mended_is_told_in_one_line(voc, tool, tmp_path, args, sentence):

@@ -9,7 +9,7 @@ from packaging.specifiers import SpecifierSet
 from mmcyclemlp import dependencies
 from mmcyclemlp.dependencies import WINDOWS, check_versions
 
-from .conftest import REPO
+from .helpers import REPO
 
 
 @pytest.fixture

@@ -20,16 +20,15 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, init_default_scope
 from PIL import Image
 
+from mmcyclemlp.checks import check_pretrained
+from mmcyclemlp.cli.arguments import OptionAction
+from mmcyclemlp.config.edits import edited, mixed_precision
 from mmcyclemlp.engine import load_config
-from mmcyclemlp.engine.command_line import OptionAction
-from mmcyclemlp.engine.training import check_start, use_amp
 from mmcyclemlp.errors import InputError
 from mmcyclemlp.models import CycleMLP
 
-from . import test_tools
-from .conftest import REPO
+from .helpers import REPO
 
-tool = test_tools.tool
 CONFIGS = REPO / 'configs' / 'cyclemlp'
 B1 = CONFIGS / 'coco_retinanet_b1.py'
 PAGE = (REPO / 'docs' / 'detection.md').read_text()
@@ -101,12 +100,12 @@ def test_every_parameter_learns_and_boxes_are_found(name):
 
 @pytest.mark.parametrize('name', ['retinanet_b1', 'mask-rcnn_b1', 'cascade-mask-rcnn_b2'])
 def test_mixed_precision_on_a_cpu_trains_like_float32(name, monkeypatch):
-    monkeypatch.setattr('mmcyclemlp.engine.training.get_device', lambda: 'cpu')
+    monkeypatch.setattr('mmcyclemlp.config.edits.get_device', lambda: 'cpu')
 
     def losses(amp):
         config = load_config(CONFIGS / f'coco_{name}.py', NO_WEIGHTS)
         if amp:
-            use_amp(config)
+            config = edited(config, mixed_precision)
         torch.manual_seed(0)
         model = build(config)
         wrapper = build_optim_wrapper(model, config.optim_wrapper)
@@ -235,7 +234,7 @@ def save_weights(path, arch='b1', prefix='backbone.', **kwargs):
 def start(path, **options):
     """What training checks before it starts from these weights."""
     options = {f'model.backbone.{key}': value for key, value in options.items()}
-    check_start(load_config(B1, {'model.backbone.init_cfg.checkpoint': str(path), **options}))
+    check_pretrained(load_config(B1, {'model.backbone.init_cfg.checkpoint': str(path), **options}))
 
 
 @pytest.mark.parametrize('kwargs', [

@@ -19,7 +19,7 @@ from mmcyclemlp.datasets.digit_scenes_segmentation import DigitScenesSegmentatio
 from mmcyclemlp.datasets.digits import Digits
 from mmcyclemlp.errors import InputError, MissingDependencyError
 
-from .conftest import REPO
+from .helpers import REPO
 
 COUNT = 60
 

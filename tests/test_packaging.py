@@ -1,4 +1,5 @@
 """What the wheel and the source archive carry, and what the demos of the Makefile run."""
+import os
 import re
 import subprocess
 import sys
@@ -7,7 +8,7 @@ import zipfile
 
 import pytest
 
-from .conftest import REPO
+from .helpers import REPO
 
 
 @pytest.fixture(scope='module')
@@ -42,11 +43,23 @@ def test_wheel(tree, tmp_path):
     with zipfile.ZipFile(build(tree, 'build_wheel', tmp_path)) as wheel:
         names = set(wheel.namelist())
         metadata = wheel.read(next(n for n in names if n.endswith('METADATA'))).decode()
+        entry_points = wheel.read(next(n for n in names if n.endswith('entry_points.txt'))).decode()
+        wheel.extractall(tmp_path / 'installed')
     assert expected(tree) <= names and len(expected(tree)) > 10
     assert not any(name.startswith(('tests', 'configs', 'tools')) for name in names)
     modules = {str(p.relative_to(tree)) for p in (tree / 'mmcyclemlp').rglob('*.py')}
     assert modules <= names
     assert 'Requires-Dist: onedl-mmcv' in metadata and 'Requires-Dist: torch>=' in metadata
+    assert 'mmcyclemlp = mmcyclemlp.cli.main:main' in entry_points
+    # The command finds configs and scripts in the package, wherever it is called.
+    for args, output in ((['study', '--list'], 'cifar10-quick '),
+                         (['subset-coco', '--help'], 'usage: mmcyclemlp subset-coco '),
+                         (['train', 'configs/cyclemlp/digits_b1.py', '--cfg-options', 'train_cfg.max_epoch=1'],
+                          'did you mean train_cfg.max_epochs?')):
+        code = 'import sys; from mmcyclemlp.cli.main import main; sys.exit(main())'
+        done = subprocess.run([sys.executable, '-c', code, *args], cwd=tmp_path, capture_output=True, text=True,
+                              env={**os.environ, 'PYTHONPATH': str(tmp_path / 'installed')})
+        assert output in done.stdout + done.stderr, done.stderr
 
 
 def test_source_archive(tree, tmp_path):

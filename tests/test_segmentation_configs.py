@@ -4,8 +4,8 @@ import torch
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, DefaultScope
 
+from mmcyclemlp.config.edits import edited, launched
 from mmcyclemlp.engine import load_config
-from mmcyclemlp.engine.processes import _wrap_without_devices
 
 from .small_segmentation import CONFIGS, batch_of, model_of, tiny
 
@@ -90,10 +90,11 @@ def test_a_family_differs_by_arch_and_channels_alone(family, archs):
 
 
 @pytest.mark.parametrize('name', KINDS)
-def test_sync_batch_norm_is_for_several_gpus(name):
+def test_sync_batch_norm_is_for_several_gpus(name, monkeypatch):
     config = tiny(name)
     assert config.model.decode_head.norm_cfg.type == 'SyncBN'
-    _wrap_without_devices(config)  # what several processes without GPUs do
+    monkeypatch.setattr('mmcyclemlp.config.edits.get_device', lambda: 'cpu')
+    config = edited(config, launched('pytorch'))  # what several processes without GPUs do
     model = MODELS.build(config.model)
     assert not any(isinstance(module, torch.nn.SyncBatchNorm) for module in model.modules())
     assert any(isinstance(module, torch.nn.BatchNorm2d) for module in model.modules())

@@ -11,10 +11,10 @@ from mmseg.registry import DATASETS
 from PIL import Image
 
 from mmcyclemlp.checkpoints import check_fits
+from mmcyclemlp.checks import check_masks
 from mmcyclemlp.engine import load_config
-from mmcyclemlp.engine.segmentation import check_masks
 
-from .conftest import NEEDS_OPERATORS, REPO
+from .helpers import NEEDS_OPERATORS, REPO
 from .small_segmentation import CONFIGS, DIMS, TINY, batch_of, logits, model_of
 
 PAGE = REPO / 'docs/segmentation.md'

@@ -14,11 +14,11 @@ from mmseg.registry import DATASETS
 from mmseg.visualization import SegLocalVisualizer
 from PIL import Image
 
+from mmcyclemlp.config.scales import add_flip, scale_input
 from mmcyclemlp.engine import load_config
-from mmcyclemlp.engine.scales import add_flip, scale_input
 from mmcyclemlp.errors import InputError
 
-from .conftest import REPO
+from .helpers import REPO
 from .small_segmentation import CONFIGS, DIMS, TINY
 
 

@@ -15,15 +15,15 @@ from PIL import Image
 
 from mmcyclemlp.checkpoints import read_checkpoint
 from mmcyclemlp.engine import load_config
-from mmcyclemlp.engine.study import load_study, run_study
-from mmcyclemlp.engine.study.execute import _locked, _progress
-from mmcyclemlp.engine.study.record import RunFolder, read_curves
-from mmcyclemlp.engine.study.report import read_seed
-from mmcyclemlp.engine.study.results import Result, size_of
-from mmcyclemlp.engine.study.tables import comparison, results_table
 from mmcyclemlp.errors import InputError
+from mmcyclemlp.study import load_study, run_study
+from mmcyclemlp.study.execute import _locked, _progress
+from mmcyclemlp.study.record import RunFolder, read_curves
+from mmcyclemlp.study.report import read_seed
+from mmcyclemlp.study.results import Result, size_of
+from mmcyclemlp.study.tables import comparison, results_table
 
-from .conftest import REPO
+from .helpers import REPO
 
 STUDIES = sorted((REPO / 'configs' / 'studies').glob('*.yml'))
 SEED = REPO / 'docs' / 'results' / 'seed'
@@ -134,8 +134,8 @@ def test_a_study_goes_on_after_a_kill(tmp_path, tool):
     page = (out / 'report.md').read_text()
     printed = re.findall(r'^\| .* \|$', output, re.MULTILINE)
     assert len(printed) == 4 and all(line in page for line in printed)
-    assert "## narrow, seed 0, against the seed's study" in page
-    assert f'{100 * float(rows["narrow"][0]["test accuracy"]):.2f} | 12.24 |' in page  # the seed's first epoch
+    assert '## narrow, seed 0, compared with the study' in page
+    assert f'{100 * float(rows["narrow"][0]["test accuracy"]):.2f} | 12.24 |' in page  # the study's first epoch
     with Image.open(out / 'cifar10.png') as image:
         assert image.width > 800 and len(image.convert('RGB').getcolors(1 << 20)) > 50
 
@@ -254,7 +254,7 @@ def test_a_run_that_is_killed_has_failed(study, tmp_path):
 
 def test_a_failure_is_the_exit_code(tmp_path, tool, monkeypatch):
     path = write_study(tmp_path)
-    monkeypatch.setattr('mmcyclemlp.engine.study.run_study', lambda study, *args: study.runs[1:])
+    monkeypatch.setattr('mmcyclemlp.cli.study.run_study', lambda study, *args: study.runs[1:])
     code, output, error = tool(path, '--work-dir', tmp_path)
     assert (code, error) == (1, 'error: wide steps, seed 0 failed\n')
     assert '| narrow (missing) |' in output and (tmp_path / 'report.md').is_file()
@@ -281,7 +281,7 @@ time.sleep(100)
 
 def test_a_stopped_study_ends_its_training_and_one_at_a_time_trains(study, tmp_path, monkeypatch):
     """A process that takes its time stands for the training, with one that does not end for loading."""
-    monkeypatch.setattr('mmcyclemlp.engine.study.execute.LOCK_SECONDS', 0.1)
+    monkeypatch.setattr('mmcyclemlp.study.execute.LOCK_SECONDS', 0.1)
     (tmp_path / 'sleeper.py').write_text(SLEEPER)
     out = tmp_path / 'out'
     arguments = out / 'narrow' / 'seed0' / 'arguments'
@@ -299,14 +299,14 @@ def test_a_stopped_study_ends_its_training_and_one_at_a_time_trains(study, tmp_p
                 run_study(study, out, tmp_path / 'sleeper.py', dict(os.environ))
             raise KeyboardInterrupt
 
-    monkeypatch.setattr('mmcyclemlp.engine.study.execute.time.sleep', stop_once_started)
+    monkeypatch.setattr('mmcyclemlp.study.execute.time.sleep', stop_once_started)
     with pytest.raises(KeyboardInterrupt):
         run_study(study, out, tmp_path / 'sleeper.py', dict(os.environ), lambda line: None)
     process, = processes
     assert process.returncode == -signal.SIGTERM
     assert f'{tmp_path}' in arguments.read_text() and '--seed 0' in arguments.read_text()
     assert f'--cfg-options train_cfg.max_epochs={EPOCHS}' in arguments.read_text()
-    monkeypatch.setattr('mmcyclemlp.engine.study.execute.LOCK_SECONDS', 5)
+    monkeypatch.setattr('mmcyclemlp.study.execute.LOCK_SECONDS', 5)
     with _locked(out):  # free again, once the system has cleared away what was killed
         pass
 

@@ -1,13 +1,16 @@
 #!/usr/bin/env bash
-# Trains CONFIG in PROCESSES processes of this machine: one a GPU, or on the CPU where there is none.
+# Trains CONFIG in PROCESSES processes of this machine: one per GPU, or on the CPU if there is none.
 #
 #   tools/dist_train.sh CONFIG PROCESSES [arguments of tools/train.py]
 #
 # On several machines, run it on each with NNODES, NODE_RANK, MASTER_ADDR and perhaps PORT in the environment.
+# dist_test.sh reads this file, and calls tools/test.py with CHECKPOINT as well.
 set -euo pipefail
 
-if [ $# -lt 2 ] || ! [[ $2 =~ ^[1-9][0-9]*$ ]]; then
-  echo "usage: $0 CONFIG PROCESSES [arguments of tools/train.py]" >&2
+case ${0##*/} in *test*) tool=test.py files=2 names='CONFIG CHECKPOINT' ;; *) tool=train.py files=1 names=CONFIG ;; esac
+count=${*:files + 1:1}
+if ! [[ $count =~ ^[1-9][0-9]*$ ]]; then
+  echo "usage: $0 $names PROCESSES [arguments of tools/$tool]" >&2
   exit 2
 fi
 
@@ -18,9 +21,9 @@ else
     --master_port "${PORT:-29500}")
 fi
 # Processes that each take all cores stall one another.
-threads=$(($(nproc) / $2))
+threads=$(($(nproc) / count))
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$((threads > 0 ? threads : 1))}
 export MKL_NUM_THREADS=${MKL_NUM_THREADS:-$OMP_NUM_THREADS}
 
-exec "${PYTHON:-python}" -m torch.distributed.run "${where[@]}" --nproc_per_node "$2" \
-  "$(dirname "${BASH_SOURCE[0]}")/train.py" "$1" --launcher pytorch "${@:3}"
+exec "${PYTHON:-python}" -m torch.distributed.run "${where[@]}" --nproc_per_node "$count" \
+  "$(dirname "${BASH_SOURCE[0]}")/$tool" "${@:1:files}" --launcher pytorch "${@:files + 2}"

@@ -1,22 +1,5 @@
 #!/usr/bin/env bash
-# Tests CHECKPOINT on a Slurm cluster, one task a GPU.
+# Tests CHECKPOINT on a Slurm cluster; all else as slurm_train.sh says.
 #
-#   [GPUS=8] [GPUS_PER_NODE=8] [CPUS_PER_TASK=5] [SRUN_ARGS="--time 1:00:00"] \
-#     tools/slurm_test.sh PARTITION JOB_NAME CONFIG CHECKPOINT [arguments of tools/test.py]
-set -euo pipefail
-
-if [ $# -lt 4 ]; then
-  echo "usage: [GPUS=8] [GPUS_PER_NODE=8] [CPUS_PER_TASK=5] [SRUN_ARGS=...]" \
-    "$0 PARTITION JOB_NAME CONFIG CHECKPOINT [arguments of tools/test.py]" >&2
-  exit 2
-fi
-
-gpus=${GPUS:-8}
-per_node=${GPUS_PER_NODE:-8}
-per_node=$((per_node < gpus ? per_node : gpus))
-read -ra srun_args <<<"${SRUN_ARGS:-}"
-
-exec srun --partition "$1" --job-name "$2" --ntasks "$gpus" --ntasks-per-node "$per_node" \
-  --gres "gpu:$per_node" --cpus-per-task "${CPUS_PER_TASK:-5}" --kill-on-bad-exit=1 \
-  ${srun_args[@]+"${srun_args[@]}"} \
-  "${PYTHON:-python}" -u "$(dirname "${BASH_SOURCE[0]}")/test.py" "$3" "$4" --launcher slurm "${@:5}"
+#   tools/slurm_test.sh PARTITION JOB_NAME CONFIG CHECKPOINT [arguments of tools/test.py]
+source "$(dirname "${BASH_SOURCE[0]}")/slurm_train.sh"

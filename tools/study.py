@@ -1,102 +1,11 @@
 #!/usr/bin/env python
-"""Run a study: several training runs, one after the other, their results in one table and one picture.
-
-    python tools/study.py --list
-    python tools/study.py cifar10-quick
-    python tools/study.py cifar10-seed --work-dir /elsewhere/cifar10-seed --device cuda
-
-A study is a file of configs/studies. What is finished is kept, so calling again goes on after an interruption; each
-call ends with tables and pictures of what there is. What can be mended is told in one line, with exit code 2; a run
-that fails is named and the others go on, with exit code 1 in the end.
-"""
-import os
-import re
-import signal
+"""Run a study, as `mmcyclemlp study` does, from a checkout that is not installed."""
 import sys
-from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
-from difflib import get_close_matches
 from pathlib import Path
-from typing import Dict
 
-# A checkout works without installation, from any folder.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import torch
-
-from mmcyclemlp.engine import input_errors
-from mmcyclemlp.engine.study import load_study, run_study, write_report
-from mmcyclemlp.errors import InputError
-
-ROOT = Path(__file__).resolve().parents[1]
-STUDIES = ROOT / 'configs' / 'studies'
-
-
-def parse_args() -> Namespace:
-    parser = ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
-    parser.add_argument('name', metavar='NAME', nargs='?', help='a study of configs/studies, or a .yml file')
-    parser.add_argument('--list', action='store_true', help='list the studies')
-    parser.add_argument('--work-dir', type=Path, metavar='DIR',
-                        help='where runs and results go (default: work_dirs/studies/NAME)')
-    parser.add_argument('--device', metavar='DEVICE', help='cpu, cuda or cuda:N (default: a GPU if there is one)')
-    args = parser.parse_args()
-    if not args.list and args.name is None:
-        parser.error('NAME of a study is needed; --list shows them')
-    return args
-
-
-def find(name: str) -> Path:
-    """The file of a study."""
-    if name.endswith('.yml'):
-        if not Path(name).is_file():
-            raise InputError(f'expected a study, but {name} does not exist; check the path')
-        return Path(name)
-    names = [path.stem for path in STUDIES.glob('*.yml')]
-    if name not in names:
-        near = get_close_matches(name, names, 1, 0.4)
-        hint = f'did you mean {near[0]}?' if near else 'tools/study.py --list shows them'
-        raise InputError(f'there is no study {name} in {STUDIES}; {hint}')
-    return STUDIES / f'{name}.yml'
-
-
-def environment(device: str) -> Dict[str, str]:
-    """Environment of the training processes, which take the first GPU that they see."""
-    if device is None:
-        return dict(os.environ)
-    if not re.fullmatch(r'cpu|cuda(:\d+)?', device):
-        raise InputError(f'--device expects cpu, cuda or cuda:N, but got {device}')
-    if device == 'cpu':
-        return {**os.environ, 'CUDA_VISIBLE_DEVICES': ''}
-    index, count = int(device.partition(':')[2] or 0), torch.cuda.device_count()
-    if index >= count:
-        raise InputError(f'--device {device} expects {index + 1} or more GPUs, but PyTorch sees {count}; use --device '
-                         'cpu')
-    visible = os.environ.get('CUDA_VISIBLE_DEVICES', '').split(',')
-    return {**os.environ, 'CUDA_VISIBLE_DEVICES': visible[index] if visible[0] else str(index)}
-
-
-def main() -> int:
-    args = parse_args()
-    if args.list:
-        for path in sorted(STUDIES.glob('*.yml')):
-            print(f'{path.stem:16} {load_study(path).title}')
-        return 0
-    study = load_study(find(args.name))
-    work_dir = args.work_dir or Path('work_dirs', 'studies', study.name)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the training process is ended as well
-    print(f'{study.name}: {study.title}', flush=True)
-    try:
-        failed = run_study(study, work_dir, ROOT / 'tools' / 'train.py', environment(args.device),
-                           lambda line: print(line, flush=True))
-    except KeyboardInterrupt:
-        print('stopped; the same command goes on', file=sys.stderr)
-        return 130
-    print(f'\n{write_report(study, work_dir, ROOT / "docs" / "results" / "seed")}\n')
-    print(f'Results: {work_dir / "report.md"}, runs.csv and pictures')
-    for run in failed:
-        print(f'error: {run.title} failed', file=sys.stderr)
-    return 1 if failed else 0
-
+from mmcyclemlp.cli.study import main
 
 if __name__ == '__main__':
-    with input_errors():
-        sys.exit(main())
+    sys.exit(main())

@@ -1,9 +1,9 @@
 """Compares the literal recipe's curve with the study's, epoch by epoch: `python docs/figures/literal.py`."""
 from pathlib import Path
 
-from mmcyclemlp.engine.study.record import read_curves
-from mmcyclemlp.engine.study.report import read_seed
-from mmcyclemlp.engine.study.tables import comparison
+from mmcyclemlp.study.record import read_curves
+from mmcyclemlp.study.report import read_seed
+from mmcyclemlp.study.tables import comparison
 
 RESULTS = Path(__file__).parents[1] / 'results'
 

@@ -1,9 +1,10 @@
 """Checkpoints: reading files nobody vouches for, converting the authors' weights, checking that weights fit."""
 from .converting import Converted, convert, convert_file
-from .fitting import check_fits
+from .fitting import check_fits, load_strictly, unwrapped
 from .reading import read_checkpoint, register_safe_loader
 from .state_dicts import arch_of
 
 __all__ = [
-    'Converted', 'arch_of', 'check_fits', 'convert', 'convert_file', 'read_checkpoint', 'register_safe_loader'
+    'Converted', 'arch_of', 'check_fits', 'convert', 'convert_file', 'load_strictly', 'read_checkpoint',
+    'register_safe_loader', 'unwrapped'
 ]

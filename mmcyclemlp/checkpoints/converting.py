@@ -63,12 +63,12 @@ _OFFSET = re.compile(r'(network\.[0246]\.\d+\.attn\.sfc_[hw])\.offset')
 
 
 def convert(state_dict: Mapping[str, Tensor], name: str = 'the state dict') -> Converted:
-    """Original state dict -> ours, strictly: every key used, every shape checked, every offset compared.
+    """Rename the original weights; every key must be used, and every shape and offset must agree.
 
     Args:
-        state_dict (Mapping[str, Tensor]): of the authors' ``CycleNet``, as classifier or for dense prediction;
-            key table in :func:`_key_table`, shapes [C, C, 1, 1] for the CycleFC weights.
-        name (str): names the source in messages.
+        state_dict (Mapping[str, Tensor]): of the authors' ``CycleNet``, a classifier or a dense-prediction backbone;
+            keys as in :func:`_key_table`, CycleFC weights [C, C, 1, 1].
+        name (str): the source, for messages.
 
     Raises:
         InputError: the state dict is of another network, incomplete, or of another kernel size than 3.
@@ -110,13 +110,12 @@ def convert(state_dict: Mapping[str, Tensor], name: str = 'the state dict') -> C
 
 
 def convert_file(source: PathLike, target: PathLike) -> Converted:
-    """Convert an original ``.pth`` (file or URL) to an mmengine checkpoint, replacing ``target`` as a whole.
+    """Convert an original ``.pth`` (file or URL) to an mmengine checkpoint; ``target`` is replaced when it is complete.
 
     ``target`` gets ``dict(meta, state_dict)`` with ``backbone.*`` and, from a classifier, ``head.fc.*``.
 
     Raises:
-        InputError: as :func:`read_checkpoint` and :func:`convert`, or ``target`` cannot be written; then
-            nothing is left behind and an older ``target`` is as it was.
+        InputError: as :func:`read_checkpoint` and :func:`convert`, or ``target`` cannot be written.
     """
     name, target = os.fspath(source), local_path(target)
     _check_target(target, name)
@@ -171,10 +170,9 @@ def _rename(state_dict: Mapping[str, Tensor], name: str) -> StateDict:
 
 
 def _check_offsets(offsets: Mapping[str, Tensor], state_dict: Mapping[str, Tensor], name: str) -> None:
-    """Compare the buffers ``[1, 2C, 1, 1]`` with what our layers compute, as they are not kept.
+    """Compare the offset buffers ``[1, 2C, 1, 1]``, a pair (dy, dx) per channel, with those that our layers compute.
 
-    They are laid out as deformable convolution reads them, (dy, dx) for each channel; a file without them is
-    taken to be of kernel size 3, as the released ones are.
+    A file without them is assumed to have kernel size 3, like the released ones.
     """
     for key, offset in offsets.items():
         layer = _OFFSET.fullmatch(key)[1]
@@ -201,7 +199,8 @@ def _check_target(target: Path, source: str) -> None:
     if os.path.isdir(target):
         raise InputError(f'expected a file to write, but {target} is a folder; give a name in it')
     if not os.path.isdir(target.parent):
-        raise InputError(f'expected an existing folder to write into, but {target.parent} is none; create it first')
+        raise InputError(f'expected an existing folder to write into, but {target.parent} is no folder; create '
+                         'it first')
     if os.path.exists(target) and os.path.exists(local_path(source)) and os.path.samefile(target, local_path(source)):
         raise InputError(f'expected another file to write than the one to read, but both are {target}; give the '
                          'converted one a name of its own')

@@ -1,4 +1,4 @@
-"""Whether a checkpoint fits a model, asked before anything loads it non-strictly."""
+"""Whether a checkpoint fits a model, and loading it strictly."""
 import os
 from typing import Any, Mapping
 
@@ -30,9 +30,7 @@ def check_fits(model: nn.Module, checkpoint: Mapping[str, Any], path: PathLike) 
         raise InputError(f'expected weights of mmcyclemlp, but {name} holds original CycleMLP weights; convert them '
                          f'with `python tools/convert_checkpoint.py {name} CONVERTED.pth`')
     check_tensors(state_dict, name)
-    if is_model_wrapper(model) or isinstance(model, BaseTTAModel):
-        model = model.module
-    expected = model.state_dict()
+    expected = unwrapped(model).state_dict()
     separating = differences(expected, state_dict)
     if not separating:
         return
@@ -43,3 +41,16 @@ def check_fits(model: nn.Module, checkpoint: Mapping[str, Any], path: PathLike) 
     raise InputError(f'{name} does not fit the model of the config: {separating}; take the config it was trained '
                      "with, or give weights of the backbone alone by init_cfg=dict(type='Pretrained', "
                      "checkpoint=FILE, prefix='backbone.')")
+
+
+def load_strictly(model: nn.Module, checkpoint: Mapping[str, Any], path: PathLike) -> None:
+    """Load a checkpoint that fits into a model; arguments and errors are those of :func:`check_fits`."""
+    check_fits(model, checkpoint, path)
+    unwrapped(model).load_state_dict(checkpoint.get('state_dict', checkpoint))
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The model inside wrappers for distributed training and test-time augmentation."""
+    while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
+        model = model.module
+    return model

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from mmengine.logging import HistoryBuffer
 from mmengine.runner import CheckpointLoader
+from mmengine.runner import checkpoint as mmengine_checkpoint
 
 from mmcyclemlp.errors import InputError
 
@@ -26,12 +27,11 @@ DOWNLOAD_TIMEOUT = 30  # seconds without an answer
 
 
 def read_checkpoint(source: PathLike) -> Dict[str, Any]:
-    """Read a checkpoint onto the CPU, without ever running what it holds.
+    """Read a checkpoint onto the CPU without running any code in it.
 
-    Takes what the authors published (an ``argparse.Namespace`` among tensors) and what mmengine's ``Runner``
-    writes (numpy values and ``HistoryBuffer``), and nothing else that is not a tensor or a plain value.
-    ``mmengine.runner.load_checkpoint`` is no such reader: it retries a refused file with unrestricted pickle,
-    and the ``getattr`` among its safe globals is enough to reach ``os.system`` without the retry.
+    Accepts tensors, plain values, what the authors published (an ``argparse.Namespace``) and what mmengine's ``Runner``
+    writes (numpy values and ``HistoryBuffer``). ``mmengine.runner.load_checkpoint`` is not safe: it retries a rejected
+    file with unrestricted pickle, and ``getattr`` among its safe globals is enough to reach ``os.system``.
 
     Args:
         source (str | os.PathLike): a file, or an ``http://``, ``https://`` or ``file://`` URL.
@@ -40,7 +40,7 @@ def read_checkpoint(source: PathLike) -> Dict[str, Any]:
         dict: the checkpoint.
 
     Raises:
-        InputError: the file is missing, unreachable, truncated, no checkpoint, or holds code.
+        InputError: the file is missing, unreachable, truncated, not a checkpoint, or holds code.
     """
     name = os.fspath(source)
     with _local_copy(name) as path:
@@ -55,13 +55,21 @@ def read_checkpoint(source: PathLike) -> Dict[str, Any]:
 def register_safe_loader() -> None:
     """Let mmengine read with :func:`read_checkpoint`, in ``load_from``, ``resume`` and ``init_cfg`` alike.
 
-    A URL is then downloaded anew by each process, where mmengine keeps a copy in its cache.
+    A URL is then downloaded anew by each process, where mmengine keeps a copy in its cache. Whatever else calls
+    ``torch.load`` gets tensors and plain values only.
     """
+    os.environ.setdefault('TORCH_FORCE_WEIGHTS_ONLY_LOAD', '1')
 
     def load_from_safe(filename: str, map_location: Any = None) -> Dict[str, Any]:
         return read_checkpoint(filename)  # what loads the state dict moves it to its own device
 
+    def load_stream(file: Any, *args: Any, **kwargs: Any) -> Any:
+        return _load(file, str(file))
+
     CheckpointLoader.register_scheme(['', 'http://', 'https://'], load_from_safe, force=True)
+    # The loaders of all other schemes end in one of these.
+    mmengine_checkpoint.load_from_http = load_from_safe
+    mmengine_checkpoint._safe_torch_load = load_stream
 
 
 def local_path(name: PathLike) -> Path:
@@ -105,7 +113,7 @@ def _check_readable(path: Path, name: str) -> None:
                          'download it again')
 
 
-def _load(path: Path, name: str) -> Any:
+def _load(path: Any, name: str) -> Any:
     try:
         with torch.serialization.safe_globals(_safe_globals()), warnings.catch_warnings():
             warnings.simplefilter('ignore')  # on unusual pickles, which end in the sentences below
@@ -134,10 +142,9 @@ def _safe_globals() -> List[Union[Callable, Tuple[Callable, str]]]:
 
 
 def _history_buffer_method(owner: Any, name: Any) -> Callable:
-    """``getattr`` for the one use that a Runner's checkpoint has for it.
+    """``getattr`` for ``HistoryBuffer`` only, whose methods are pickled as ``getattr(HistoryBuffer, NAME)``.
 
-    A ``HistoryBuffer`` is pickled with its four methods as ``getattr(HistoryBuffer, 'mean')`` and so on. The
-    real ``getattr`` leads from any function through its ``__globals__`` to ``os.system``.
+    The real ``getattr`` leads from any function through its ``__globals__`` to ``os.system``.
     """
     if owner is not HistoryBuffer or name not in ('min', 'max', 'current', 'mean'):
         raise UnpicklingError('GLOBAL builtins.getattr')

@@ -16,22 +16,20 @@ VOID = 11
 
 @DATASETS.register_module()
 class CamVid(BaseSegDataset):
-    """CamVid's road scenes at 480x360: eleven classes, and 11 where none applies (not 255: set ``ignore_index=11`` in
-    heads, metric and transforms too).
+    """CamVid's road scenes at 480x360 in eleven classes. Pixels without a class are 11, not 255: set
+    ``ignore_index=11`` in heads, metric and transforms too.
 
-    Looked for under ``data_root`` in this order:
-
-    1. ``img_dir/{train,val}/*.jpg`` with masks ``ann_dir/{train,val}/*.png``;
-    2. SegNet's layout, ``{train,val,test}/*.png`` with masks ``{train,val,test}annot/*.png``.
+    ``data_root`` holds ``img_dir/{train,val}/*.jpg`` with masks ``ann_dir/{train,val}/*.png``, or the layout of SegNet,
+    ``{train,val,test}/*.png`` with masks ``{train,val,test}annot/*.png``.
 
     Args:
         data_root (str): folder of either layout.
         split (str): ``train``, ``val`` or ``test``.
-        ignore_index (int): the value where no class applies.
+        ignore_index (int): value of pixels without a class.
         **kwargs: of mmseg's BaseSegDataset, such as ``pipeline`` and ``indices``.
 
     Raises:
-        InputError: for another split, or where the split is not there.
+        InputError: unknown or missing split.
     """
 
     METAINFO = dict(

@@ -16,26 +16,23 @@ SPLITS = ('train', 'test')
 
 @DATASETS.register_module()
 class CIFAR10Auto(CIFAR10):
-    """CIFAR-10 in whichever form lies under ``data_root``, held in memory as mmpretrain's CIFAR10 holds it.
+    """CIFAR-10, held in memory, from either form of the data.
 
-    An item holds ``img``, uint8 ``[32, 32, 3]`` RGB, and ``gt_label``. Looked for in this order:
-
-    1. the original binary files, ``cifar-10-batches-py/``, whole by their checksums;
-    2. an image folder, ``{train,test}/CLASS/*``, with exactly CIFAR-10's ten class folders and equally many
-       images in each;
-    3. neither: mmpretrain's CIFAR10 downloads the binary files (170 MB), unless ``download`` is False.
+    An item holds ``img``, uint8 ``[32, 32, 3]`` RGB, and ``gt_label``. ``data_root`` holds the original binary files,
+    ``cifar-10-batches-py/``, or an image folder, ``{train,test}/CLASS/*``, with the ten class folders of CIFAR-10 and
+    equally many images in each. Otherwise mmpretrain's CIFAR10 downloads the binary files (170 MB).
 
     Args:
         data_root (str): folder of either form.
         split (str): ``train`` or ``test``.
-        images_per_class (int, optional): only the first of each class, for short runs. (``indices`` would take
-            the first of all, which in an image folder are of one class.)
-        download (bool): whether to download what is not there.
+        images_per_class (int, optional): use only the first images of each class, for short runs. (``indices`` takes
+            the first of all, which in an image folder belong to one class.)
+        download (bool): whether to download missing files.
         **kwargs: of mmpretrain's CIFAR10, such as ``pipeline`` and ``indices``.
 
     Raises:
-        InputError: nothing is there and no download is possible; the image folder is not whole; an image cannot
-            be read or is not 32x32; there are fewer images a class than asked for.
+        InputError: the data are missing and cannot be downloaded, are incomplete or unreadable, or have fewer images
+            per class than ``images_per_class``.
     """
 
     def __init__(self, data_root: str = 'data/cifar10', split: str = 'train', images_per_class: Optional[int] = None,

@@ -5,7 +5,7 @@ import shutil
 import uuid
 from functools import cache
 from pathlib import Path
-from typing import Iterator, List, NamedTuple, Tuple, Union
+from typing import List, NamedTuple, Tuple, Union
 
 import numpy as np
 from mmengine.dist import is_main_process
@@ -43,18 +43,15 @@ class Scene(NamedTuple):
 
 
 def digit_scene(index: int, split: str = 'train') -> Scene:
-    """The ``index``-th scene of a split, from 0; there is no last one.
+    """The ``index``-th scene of a split, from 0 without end.
 
     Digits of scikit-learn, in light colours, slanted and about 32 to 52 pixels high, on a darker, textured ground among
-    strokes and shapes, in an image of 96 to 128 pixels a side. They do not touch, and a stroke that would hide more
-    than a tenth of a digit is not drawn, so every digit in an image can be recognised and is annotated. Those that
-    ``Digits`` holds out appear in ``val`` only.
-
-    Everything is computed in integers from a generator seeded by split and index, so a scene has the same pixels
-    on every machine.
+    strokes and shapes, in an image of 96 to 128 pixels per side. They do not touch, no stroke hides more than a tenth
+    of one, and all are annotated. The digits that ``Digits`` holds out appear in ``val`` only. All computations are in
+    integers, from a generator seeded by split and index: a scene has the same pixels on every machine.
 
     Raises:
-        InputError: for another split or a negative index.
+        InputError: unknown split or negative index.
         MissingDependencyError: scikit-learn is not installed.
     """
     if split not in SPLITS:
@@ -99,11 +96,9 @@ def semantic_mask(scene: Scene) -> Pixels:
 def write_digit_scenes(root: Union[str, os.PathLike], train: int = 2000, val: int = 100) -> None:
     """Write scenes as a dataset for detection, instance and semantic segmentation.
 
-    ``{train,val}/NNNN.png`` are images, ``annotations/{train,val}.json`` hold boxes and masks in COCO's format
-    (category id 1 to 10 for the digits 0 to 9), ``masks/{train,val}/NNNN.png`` semantic masks with the same
-    indices and 0 for the ground. 500 scenes take some 6 seconds.
-
-    All is written to a folder beside ``root`` and renamed, so ``root`` is complete or not there.
+    ``{train,val}/NNNN.png`` are images, ``annotations/{train,val}.json`` hold boxes and masks in COCO's format with
+    category ids 1 to 10 for the digits 0 to 9, ``masks/{train,val}/NNNN.png`` semantic masks with the same indices and
+    0 for the ground. 500 scenes take some 6 seconds. ``root`` is complete or missing, never half written.
 
     Raises:
         InputError: ``root`` exists, a count is not positive, or nothing can be written there.
@@ -142,6 +137,19 @@ def make_missing(root: Union[str, os.PathLike], train: int = 2000, val: int = 10
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+class MadeScenes:
+    """A dataset whose ``data_root`` is written where it is absent: 2,000 training and 100 validation scenes."""
+
+    def make_missing(self) -> None:
+        """Write the scenes unless ``data_root`` holds something."""
+        make_missing(self.data_root)
+
+    def full_init(self) -> None:
+        """As the other base's, of data that is there."""
+        self.make_missing()
+        super().full_init()
+
+
 def _holds_something(folder: Path) -> bool:
     return folder.is_file() or (folder.is_dir() and any(folder.iterdir()))
 
@@ -173,9 +181,12 @@ def _write_split(root: Path, split: str, count: int) -> None:
         json.dump(dict(images=images, annotations=annotations, categories=categories), file)
 
 
-@cache
-def _glyphs(split: str) -> Tuple[Pixels, Pixels]:
-    """Ink 0..256 of the split's digits with an empty border, int [N, 10, 10], and their labels [N]."""
+def handwritten_digits(held_out: bool) -> Tuple[Pixels, Pixels]:
+    """Ink 0..16 of scikit-learn's digits, float [N, 8, 8], and labels [N]: every fifth of each class, or the others.
+
+    Raises:
+        MissingDependencyError: scikit-learn is not installed.
+    """
     try:
         from sklearn.datasets import load_digits
     except ImportError as error:
@@ -183,12 +194,17 @@ def _glyphs(split: str) -> Tuple[Pixels, Pixels]:
             'the digits are embedded in scikit-learn, which is not installed; run `pip install scikit-learn`'
         ) from error
     digits = load_digits()
-    held_out = np.zeros(len(digits.target), dtype=bool)
+    chosen = np.full(len(digits.target), not held_out)
     for label in range(10):
-        held_out[np.flatnonzero(digits.target == label)[2::5]] = True  # as in Digits
-    chosen = held_out == (split == 'val')
-    ink = 16 * digits.images[chosen].astype(int)
-    return np.pad(ink, ((0, 0), (1, 1), (1, 1))), digits.target[chosen]
+        chosen[np.flatnonzero(digits.target == label)[2::5]] = held_out
+    return digits.images[chosen], digits.target[chosen]
+
+
+@cache
+def _glyphs(split: str) -> Tuple[Pixels, Pixels]:
+    """Ink 0..256 of the split's digits with an empty border, int [N, 10, 10], and their labels [N]."""
+    images, labels = handwritten_digits(split == 'val')
+    return np.pad(16 * images.astype(int), ((0, 0), (1, 1), (1, 1))), labels
 
 
 def _sample(grid: Pixels, y: Pixels, x: Pixels) -> Pixels:
@@ -286,12 +302,10 @@ def _grown(mask: Pixels) -> Pixels:
 def _visible_colour(rng: np.random.Generator, image: Pixels, mask: Pixels) -> Pixels:
     """A light colour [3] that stands out from what the mask covers."""
     behind = image[mask].sum(axis=0) // mask.sum()
-    return next(colour for colour in _colours(rng) if abs(colour - behind).sum() >= CONTRAST)
-
-
-def _colours(rng: np.random.Generator) -> Iterator[Pixels]:
-    while True:
-        yield rng.integers(*LIGHT, size=3)
+    colour = behind
+    while abs(colour - behind).sum() < CONTRAST:
+        colour = rng.integers(*LIGHT, size=3)
+    return colour
 
 
 def _box(mask: Pixels) -> Tuple[int, int, int, int]:

@@ -2,14 +2,12 @@
 from mmdet.datasets import CocoDataset
 from mmdet.registry import DATASETS
 
-from .digit_scenes import CLASSES, PALETTE, make_missing
+from .digit_scenes import CLASSES, PALETTE, MadeScenes
 
 
 @DATASETS.register_module()
-class DigitScenesDetection(CocoDataset):
+class DigitScenesDetection(MadeScenes, CocoDataset):
     """CocoDataset of digit scenes: ten classes, a box and a mask for each digit.
-
-    Where ``data_root`` is absent, 2,000 training and 100 validation scenes are written there first.
 
     Args:
         data_root (str): folder with ``{train,val}/`` and ``annotations/{train,val}.json``.
@@ -21,12 +19,3 @@ class DigitScenesDetection(CocoDataset):
 
     def __init__(self, data_root: str = 'data/digit_scenes', **kwargs):
         super().__init__(data_root=data_root, **kwargs)
-
-    def make_missing(self) -> None:
-        """Write the scenes unless ``data_root`` holds something."""
-        make_missing(self.data_root)
-
-    def full_init(self) -> None:
-        """As CocoDataset's, of data that is there."""
-        self.make_missing()
-        super().full_init()

@@ -2,14 +2,12 @@
 from mmseg.datasets import BaseSegDataset
 from mmseg.registry import DATASETS
 
-from .digit_scenes import CLASSES, PALETTE, make_missing
+from .digit_scenes import CLASSES, PALETTE, MadeScenes
 
 
 @DATASETS.register_module()
-class DigitScenesSegmentation(BaseSegDataset):
+class DigitScenesSegmentation(MadeScenes, BaseSegDataset):
     """Digit scenes as semantic segmentation: the ground and ten digits.
-
-    Where ``data_root`` is absent, 2,000 training and 100 validation scenes are written there first.
 
     Args:
         data_root (str): folder with ``{train,val}/`` and ``masks/{train,val}/``.
@@ -22,12 +20,3 @@ class DigitScenesSegmentation(BaseSegDataset):
 
     def __init__(self, data_root: str = 'data/digit_scenes', img_suffix: str = '.png', **kwargs):
         super().__init__(data_root=data_root, img_suffix=img_suffix, **kwargs)
-
-    def make_missing(self) -> None:
-        """Write the scenes unless ``data_root`` holds something."""
-        make_missing(self.data_root)
-
-    def full_init(self) -> None:
-        """As BaseSegDataset's, of data that is there."""
-        self.make_missing()
-        super().full_init()

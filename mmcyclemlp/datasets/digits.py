@@ -5,18 +5,18 @@ import numpy as np
 from mmpretrain.datasets import BaseDataset
 from mmpretrain.registry import DATASETS
 
-from mmcyclemlp.errors import InputError, MissingDependencyError
+from mmcyclemlp.errors import InputError
+
+from .digit_scenes import handwritten_digits
 
 SPLITS = ('train', 'test')
 
 
 @DATASETS.register_module()
 class Digits(BaseDataset):
-    """The 1,797 handwritten digits that scikit-learn carries (UCI's optical recognition set, test part).
+    """The 1,797 handwritten digits in scikit-learn (UCI's optical recognition set, test part).
 
-    Every fifth image of each class is held out as ``test``: 1,438 training and 359 test images, the same
-    everywhere and as balanced as the whole.
-
+    Every fifth image of each class belongs to ``test``: 1,438 training and 359 test images, the same everywhere.
     An item holds ``img``, uint8 ``[8, 8, 3]`` in 0..255 with three equal channels, and ``gt_label``.
 
     Args:
@@ -24,7 +24,7 @@ class Digits(BaseDataset):
         **kwargs: of mmpretrain's BaseDataset, such as ``pipeline`` and ``indices``.
 
     Raises:
-        InputError: for another split.
+        InputError: unknown split.
         MissingDependencyError: scikit-learn is not installed.
     """
 
@@ -38,20 +38,10 @@ class Digits(BaseDataset):
 
     def load_data_list(self) -> List[dict]:
         """All items of the split, in scikit-learn's order."""
-        try:
-            from sklearn.datasets import load_digits
-        except ImportError as error:
-            raise MissingDependencyError(
-                'the digits are embedded in scikit-learn, which is not installed; run `pip install scikit-learn`'
-            ) from error
-        digits = load_digits()
+        images, labels = handwritten_digits(self.split == 'test')
         # Ink in 0..16 -> 0..255, uint8 [N, 8, 8, 3].
-        images = np.rint(digits.images * (255 / 16)).astype(np.uint8)[..., None].repeat(3, axis=-1)
-        held_out = np.zeros(len(images), dtype=bool)
-        for label in range(10):
-            held_out[np.flatnonzero(digits.target == label)[2::5]] = True
-        return [dict(img=images[i], gt_label=int(digits.target[i]))
-                for i in np.flatnonzero(held_out == (self.split == 'test'))]
+        images = np.rint(images * (255 / 16)).astype(np.uint8)[..., None].repeat(3, axis=-1)
+        return [dict(img=image, gt_label=int(label)) for image, label in zip(images, labels)]
 
     def extra_repr(self) -> List[str]:
         return [f'Split: \t{self.split}']

@@ -8,15 +8,17 @@ from mmengine.logging import print_log
 
 from mmcyclemlp.errors import InputError
 
+from .load_images import UNREADABLE
+
 
 def load_image_folder(folder: Path, dataset: str, classes: Sequence[str], side: int,
                       images_per_class: Optional[int] = None) -> List[dict]:
-    """Decode a split, once.
+    """Decode all images of a split.
 
     Args:
-        folder (Path): of the split; holds exactly one folder a class, with equally many images in each.
+        folder (Path): of the split, with one folder per class and equally many images in each.
         dataset (str): its name, for messages.
-        classes (Sequence[str]): class names in the order of their indices.
+        classes (Sequence[str]): class names in the order of their labels.
         side (int): width and height of all images, in pixels.
         images_per_class (int, optional): read only the first of each class, in the order of their names.
 
@@ -24,7 +26,7 @@ def load_image_folder(folder: Path, dataset: str, classes: Sequence[str], side: 
         list[dict]: ``img``, uint8 ``[side, side, 3]`` RGB, and ``gt_label``, class by class.
 
     Raises:
-        InputError: the folder is not whole; an image cannot be read or has another size.
+        InputError: the folder is incomplete; an image cannot be read or has another size.
     """
     if not folder.is_dir():
         raise InputError(f'expected train/ and test/ in {folder.parent}, found no {folder.name}/; {dataset} as a '
@@ -72,7 +74,7 @@ def _read(path: Path, dataset: str, side: int) -> np.ndarray:
     try:
         # Pillow raises for a truncated file, which OpenCV fills with grey.
         image = mmcv.imread(str(path), channel_order='rgb', backend='pillow')
-    except (OSError, SyntaxError) as error:  # SyntaxError: a broken PNG
+    except UNREADABLE as error:
         raise InputError(f'expected an image, but {path} cannot be read ({error}); unpack it again') from error
     if image.shape != (side, side, 3):
         raise InputError(f'expected an image of {side}x{side} as all of {dataset}, but {path} is '

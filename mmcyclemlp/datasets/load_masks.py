@@ -9,14 +9,14 @@ from .masks import Labels, check_size, read_mask, value_table
 
 @TRANSFORMS.register_module()
 class LoadCheckedMask(LoadAnnotations):
-    """mmseg's LoadAnnotations that refuses a wrong mask with its name; it also takes masks of one row or column.
+    """mmseg's LoadAnnotations that names a wrong mask; it also accepts masks of one row or column.
 
-    Reads ``seg_map_path``, ``reduce_zero_label``, ``label_map`` and, where the image is loaded already, its
-    ``ori_shape``; adds ``gt_seg_map``, uint8 ``[H, W]``.
+    Reads ``seg_map_path``, ``reduce_zero_label``, ``label_map`` and, if the image is loaded, its ``ori_shape``; adds
+    ``gt_seg_map``, uint8 ``[H, W]``.
 
     Args:
-        num_classes (int): classes in the files.
-        ignore_index (int): the value where none applies; 0 and 255 for datasets with ``reduce_zero_label``.
+        num_classes (int): number of classes in the files.
+        ignore_index (int): value of pixels without a class; 0 and 255 for datasets with ``reduce_zero_label``.
         backend_args (dict, optional): of mmengine's file backends.
 
     Raises:

@@ -7,16 +7,17 @@ import numpy as np
 from mmengine import fileio
 from PIL import Image
 
-from mmcyclemlp.engine.unreadable import UNREADABLE
 from mmcyclemlp.errors import InputError
 
-BYTE_MODES = ('1', 'L', 'P')  # Pillow's names of images with one byte a pixel
+from .load_images import UNREADABLE
+
+BYTE_MODES = ('1', 'L', 'P')  # Pillow's names of images with one byte per pixel
 
 
 class Labels(NamedTuple):
-    """What a mask's file may hold: classes from 0 up, and ``ignore_index`` where none applies.
+    """The values of a mask: classes from 0 up, and ``ignore_index`` for pixels without a class.
 
-    With ``reduce_zero_label``, as for ADE20K, it holds classes from 1 up, and 0 or 255 where none applies.
+    With ``reduce_zero_label``, as for ADE20K: classes from 1 up, and 0 or 255 for pixels without a class.
     """
     num_classes: int
     ignore_index: int = 255
@@ -40,13 +41,12 @@ class Labels(NamedTuple):
 
 
 def read_mask(path: str, labels: Labels, backend_args: Optional[dict] = None) -> np.ndarray:
-    """Read a mask, uint8 ``[H, W]`` as it stands in the file.
+    """Read a mask as it is in the file, uint8 ``[H, W]``; for a palette image, the indices.
 
-    Of a palette image the indices count, not the colours. mmseg reads masks of any kind and cuts their values to
-    eight bits, unseen.
+    mmseg reads masks of any kind, and silently cuts their values to eight bits.
 
     Args:
-        path (str): an image file of one byte a pixel, such as a grey or palette PNG.
+        path (str): an image file with one byte per pixel, such as a grey or palette PNG.
         labels (Labels): the values it may hold.
         backend_args (dict, optional): of mmengine's file backends.
 
@@ -63,7 +63,7 @@ def read_mask(path: str, labels: Labels, backend_args: Optional[dict] = None) ->
     except UNREADABLE as error:
         raise InputError(f'expected a mask, but {path} cannot be read ({error}); copy or make it again') from error
     if mask is None:
-        kind = f'has {len(bands)} channels ({", ".join(bands)})' if len(bands) > 1 else 'has more than 8 bits a pixel'
+        kind = f'has {len(bands)} channels ({", ".join(bands)})' if len(bands) > 1 else 'has more than 8 bits per pixel'
         raise InputError(f'expected a mask with a class index of 8 bits for each pixel, but {path} {kind}; save the '
                          'indices as a grey PNG of 8 bits')
     mask = mask.astype(np.uint8, copy=False)
@@ -91,14 +91,13 @@ def check_size(mask: np.ndarray, mask_path: str, image_size: Sequence[int], imag
 
 
 def find_pairs(images: Path, masks: Path) -> Tuple[List[Tuple[str, str]], List[str]]:
-    """Images and masks in two folders that have the same name up to the suffix, in the order of their names.
+    """Pairs of an image and a mask in two folders that have the same name up to the suffix, sorted by name.
 
     Returns:
-        tuple[list[tuple[str, str]], list[str]]: paths of each image and its mask, and a sentence for each file that
-        has no counterpart.
+        tuple[list[tuple[str, str]], list[str]]: the pairs, and a sentence for each file without a counterpart.
 
     Raises:
-        InputError: one of them is no folder, or holds no image file.
+        InputError: one of them is not a folder, or holds no image file.
     """
     image_files, mask_files = _by_stem(images), _by_stem(masks)
     pairs = [(str(path), str(mask_files[stem])) for stem, path in image_files.items() if stem in mask_files]
@@ -109,7 +108,7 @@ def find_pairs(images: Path, masks: Path) -> Tuple[List[Tuple[str, str]], List[s
 
 def _by_stem(folder: Path) -> dict:
     if not folder.is_dir():
-        raise InputError(f'expected a folder, but {folder} is none; check the path')
+        raise InputError(f'expected a folder, but {folder} is no folder; check the path')
     suffixes = Image.registered_extensions()
     found = {path.relative_to(folder).with_suffix(''): path for path in sorted(folder.rglob('*'))
              if path.suffix.lower() in suffixes}

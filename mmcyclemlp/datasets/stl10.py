@@ -26,27 +26,23 @@ FOLDS_FILE = 'fold_indices.txt'
 
 @DATASETS.register_module()
 class STL10(BaseDataset):
-    """STL-10's labelled images: 5,000 for training, 8,000 for testing, held in memory.
+    """STL-10's labelled images, held in memory: 5,000 for training, 8,000 for testing.
 
-    An item holds ``img``, uint8 ``[96, 96, 3]`` RGB, and ``gt_label``. Looked for under ``data_root``, in this order:
-
-    1. the original binary files, ``stl10_binary/{train,test}_{X,y}.bin``;
-    2. an image folder, ``{train,test}/CLASS/*``, with exactly STL-10's ten class folders and equally many images
-       in each;
-    3. neither: the archive of the binary files (2.6 GB, most of it unlabelled images) is downloaded there and
-       checked, unless ``download`` is False.
+    An item holds ``img``, uint8 ``[96, 96, 3]`` RGB, and ``gt_label``. ``data_root`` holds the original binary files,
+    ``stl10_binary/{train,test}_{X,y}.bin``, or an image folder, ``{train,test}/CLASS/*``, with the ten class folders of
+    STL-10 and equally many images in each. Otherwise the archive of the binary files (2.6 GB, most of it unlabelled) is
+    downloaded there and checked.
 
     Args:
         data_root (str): folder of either form.
-        split (str): ``train`` or ``test``. The 100,000 unlabelled images are not read.
-        fold (int, optional): one of the ten predefined folds of 1,000 training images, 0 to 9, as the binary
-            files list them in ``fold_indices.txt``. Default: all training images.
-        download (bool): whether to download what is not there.
+        split (str): ``train`` or ``test``; the 100,000 unlabelled images are not read.
+        fold (int, optional): 0 to 9, one of the predefined folds of 1,000 training images in ``fold_indices.txt`` of
+            the binary files. Default: all training images.
+        download (bool): whether to download missing files.
         **kwargs: of mmpretrain's BaseDataset, such as ``pipeline`` and ``indices``.
 
     Raises:
-        InputError: another split or fold; nothing is there and no download is possible; what is there is not
-            whole.
+        InputError: unknown split or fold; the data are missing and cannot be downloaded, or are incomplete.
     """
 
     METAINFO = {

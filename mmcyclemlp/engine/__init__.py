@@ -1,13 +1,15 @@
-"""What training and testing need beside the OpenMMLab libraries; importing it registers hooks and the like."""
+"""What mmengine builds for a run: hooks, runner, mixed precision, metrics; importing it registers them."""
+# Configs that import this package alone use the loader, and scripts the two functions.
+from mmcyclemlp.config import load_config
+from mmcyclemlp.datasets.load_images import LoadReadableImage
+from mmcyclemlp.errors import input_errors
+
 from .amp import CpuAmpOptimWrapper
-from .config import load_config
 from .cross_entropy import MeanCrossEntropy
 from .curves import CurvesHook
-from .report import input_errors
 from .runner import ConsoleRunner
 from .schedule import ResumeScheduleHook
 from .train_accuracy import TrainAccuracyHook
-from .unreadable import LoadReadableImage
 
 __all__ = ['ConsoleRunner', 'CpuAmpOptimWrapper', 'CurvesHook', 'LoadReadableImage', 'MeanCrossEntropy',
            'ResumeScheduleHook', 'TrainAccuracyHook', 'input_errors', 'load_config']

@@ -12,9 +12,9 @@ from torch import nn
 class CpuAmpOptimWrapper(OptimWrapper):
     """OptimWrapper whose forward pass runs under bfloat16 autocast on the CPU.
 
-    mmengine's AmpOptimWrapper asserts a GPU. bfloat16 has float32's range, so no loss scaling is needed. mmdet's heads
-    hand out float32, and its regions are cut out in float32: mmcv's operators for both know no bfloat16 on a CPU, and
-    boxes would be rounded to 4 pixels of a thousand.
+    mmengine's AmpOptimWrapper requires a GPU. bfloat16 has the range of float32, so it needs no loss scaling. mmdet's
+    heads return float32 and its RoI extractors get float32: mmcv's operators have no bfloat16 on a CPU, and boxes would
+    be rounded to 4 pixels in a thousand.
     """
 
     def __init__(self, *args: Any, **kwargs: Any):

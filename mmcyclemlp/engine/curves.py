@@ -5,14 +5,13 @@ from pathlib import Path
 from typing import Dict, List, Optional
 
 import torch
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 from mmengine.dist import all_reduce, is_main_process
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import IterBasedTrainLoop
 
 from mmcyclemlp.files import written_whole
+from mmcyclemlp.tables import write_csv
 
 # Names of the MM libraries -> (column, factor); the factors turn percent into fractions.
 TRAIN_COLUMNS = {
@@ -34,12 +33,10 @@ FIRST_COLUMNS = ('train loss', 'test loss', 'train accuracy', 'test accuracy')
 class CurvesHook(Hook):
     """Writes ``curves.csv`` and ``curves.png`` to the work dir after each validation.
 
-    The columns are ``epoch`` (or ``iteration``), counted from 1, ``train loss``, ``test loss``,
-    ``train accuracy`` and ``test accuracy`` as fractions, and every other metric under its own name. "test" is
-    what the config validates on. A training value is the mean over the epoch's iterations (over those since
-    the last row, in an iteration-based run) and over all processes, while the weights still move.
-
-    A resumed run keeps the rows up to where it resumes; a fresh one starts a new table.
+    The columns are ``epoch`` (or ``iteration``) from 1, ``train loss``, ``test loss``, ``train accuracy`` and
+    ``test accuracy`` as fractions, and all other metrics under their own names. "test" is the validation set. A
+    training value is the mean over the iterations of the epoch (or since the last row) and over all processes. A
+    resumed run keeps the rows up to where it resumes.
     """
 
     priority = 'LOW'
@@ -65,7 +62,7 @@ class CurvesHook(Hook):
         values = {**_training_means(runner, window), **_test_values(metrics or {})}
         self._rows.append({unit: str(done), **{column: f'{value:.6f}' for column, value in values.items()}})
         if is_main_process():
-            write_csv(Path(runner.work_dir) / 'curves.csv', self._rows)
+            write_csv(Path(runner.work_dir) / 'curves.csv', [unit, *_columns(self._rows)], self._rows)
             write_png(Path(runner.work_dir) / 'curves.png', self._rows)
 
     def _progress(self, runner):
@@ -110,16 +107,10 @@ def _columns(rows: List[Dict[str, str]]) -> List[str]:
     return [c for c in FIRST_COLUMNS if c in found] + [c for c in found if c not in FIRST_COLUMNS]
 
 
-def write_csv(path: Path, rows: List[Dict[str, str]]) -> None:
-    """Write rows, whose first key is the epoch or iteration, as a whole or not at all."""
-    with written_whole(path) as temporary, temporary.open('w', newline='', encoding='utf-8') as file:
-        writer = csv.DictWriter(file, [next(iter(rows[0])), *_columns(rows)], lineterminator='\n')
-        writer.writeheader()
-        writer.writerows(rows)
-
-
 def write_png(path: Path, rows: List[Dict[str, str]]) -> None:
     """Plot losses beside all other columns, as a whole or not at all."""
+    from matplotlib.figure import Figure  # only when it is needed: a hook is imported with every config
+    from matplotlib.ticker import MaxNLocator
     unit, columns = next(iter(rows[0])), _columns(rows)
     losses = [c for c in columns if c.endswith('loss')]
     others = [c for c in columns if c not in losses]

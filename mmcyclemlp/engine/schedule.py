@@ -15,9 +15,9 @@ PROGRESS = ('last_step', '_global_step', '_last_value', 'base_values', 'verbose'
 class ResumeScheduleHook(Hook):
     """Lets a resumed run follow the schedule of its config.
 
-    mmengine restores the schedulers whole, ``end`` and ``T_max`` included, so a run resumed with a larger
-    ``max_epochs`` would keep the last, smallest learning rate of the finished schedule. Where the plan of the
-    config differs from the checkpoint's, this hook steps through the config's up to the resumed epoch.
+    mmengine restores the schedulers with their ``end`` and ``T_max``: a run resumed with a larger ``max_epochs`` would
+    keep the last, smallest learning rate. If the schedule of the config differs from that of the checkpoint, this hook
+    steps through the config's up to the resumed epoch.
     """
 
     def __init__(self):

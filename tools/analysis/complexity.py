@@ -1,19 +1,17 @@
 #!/usr/bin/env python
-"""Count a model's parameters and multiplications; with --train-step, also run one step at that size.
+"""Count the parameters and multiply-adds of models; with --train-step, also run one step at that size.
 
     python tools/analysis/complexity.py configs/cyclemlp/cifar10_b1.py --shape 224 224
     python tools/analysis/complexity.py configs/cyclemlp/coco_*.py --train-step
 
-One row a config, for the whole model and its backbone alone: a Markdown table, and a CSV file. GMAC are 1e9
-multiplications of matrix products and convolutions for one image, by the definition of the network: the form in
-which CycleMLP's mixer is computed may take fewer. A config that fails does not stop the others; then the exit code
-is 1.
+Writes a Markdown table and a CSV file, one row per config, for the whole model and for its backbone. GMAC are 1e9
+multiply-adds of matrix products and convolutions for one image. They follow the definition of the network: the form in
+which CycleMLP's mixer is computed may take fewer. If a config fails, the others continue, and the exit status is 1.
 """
 import sys
-from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from argparse import Namespace
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from csv import DictWriter
 from dataclasses import asdict, fields
 from multiprocessing import get_context
 from pathlib import Path
@@ -25,9 +23,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from measuring import Cost, measure, quiet
 from rich.console import Console
 
-from mmcyclemlp.engine import input_errors
+from mmcyclemlp.cli.arguments import command, parser_of
 from mmcyclemlp.errors import InputError
-from mmcyclemlp.files import written_whole
+from mmcyclemlp.tables import markdown, write_csv
 
 # Column -> (its values, what a value is in the file for one in the table, digits).
 COLUMNS = {
@@ -43,22 +41,19 @@ STEP_COLUMNS = {
     'peak memory, GiB': ('peak_bytes', 2**30, 2),
 }
 
-
-def parse_args() -> Namespace:
-    parser = ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
-    parser.add_argument('configs', nargs='+', type=Path, metavar='CONFIG', help='of any task')
-    parser.add_argument('--shape', nargs=2, type=int, metavar=('H', 'W'),
-                        help='of the image (default: 224 224 for classification, 800 1333 for detection, 512 512 for '
-                        'segmentation)')
-    parser.add_argument('--train-step', action='store_true',
-                        help='also take a training step on two made images and run inference on one')
-    parser.add_argument('--out', type=Path, default=Path('work_dirs/complexity.csv'), metavar='FILE',
-                        help='CSV to write (default: %(default)s)')
-    return parser.parse_args()
+PARSER = parser_of(__doc__)
+PARSER.add_argument('configs', nargs='+', type=Path, metavar='CONFIG', help='configs of any task')
+PARSER.add_argument('--shape', nargs=2, type=int, metavar=('H', 'W'),
+                    help='size of the image (default: 224 224 for classification, 800 1333 for detection, 512 512 '
+                    'for segmentation)')
+PARSER.add_argument('--train-step', action='store_true',
+                    help='also run a training step on two random images, and inference on one')
+PARSER.add_argument('--out', type=Path, default=Path('work_dirs/complexity.csv'), metavar='FILE',
+                    help='CSV to write (default: %(default)s)')
 
 
 def cost_of(config: Path, shape: Optional[Tuple[int, int]], train_step: bool) -> Cost:
-    """The cost, or why there is none, measured in a process of its own: for its memory, and should it be killed."""
+    """The cost, or why there is none, measured in a separate process, which has its own memory and may be killed."""
     with ProcessPoolExecutor(1, mp_context=get_context('spawn'), initializer=quiet) as pool:
         try:
             return pool.submit(measure, config, shape, train_step).result()
@@ -68,38 +63,29 @@ def cost_of(config: Path, shape: Optional[Tuple[int, int]], train_step: bool) ->
             return Cost(str(config), status=f'{type(error).__name__}: {error}'.splitlines()[0])
 
 
-def markdown(costs: Sequence[Cost], columns: dict) -> str:
+def table(costs: Sequence[Cost], columns: dict) -> str:
     """A table of those that could be measured."""
-    rows = [['config', 'image', *columns], ['---', '---', *('---:' for _ in columns)]]
-    for cost in costs:
-        cells = [f'{getattr(cost, name) / unit:,.{digits}f}' for name, unit, digits in columns.values()]
-        rows.append([Path(cost.config).stem, f'{cost.height}x{cost.width}', *cells])
-    return '\n'.join(f'| {" | ".join(row)} |' for row in rows)
+    return markdown(['config', 'image', *columns], [
+        [Path(cost.config).stem, f'{cost.height}x{cost.width}',
+         *(f'{getattr(cost, name) / unit:,.{digits}f}' for name, unit, digits in columns.values())] for cost in costs])
 
 
-def write_csv(costs: Sequence[Cost], path: Path) -> None:
-    """All costs, failed ones with their reason, as a whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with written_whole(path) as temporary, temporary.open('w', newline='', encoding='utf-8') as file:
-        writer = DictWriter(file, [field.name for field in fields(Cost)], lineterminator='\n')
-        writer.writeheader()
-        writer.writerows(asdict(cost) for cost in costs)
-
-
-def main() -> int:
-    args = parse_args()
+@command(PARSER)
+def main(args: Namespace) -> int:
     if args.shape and min(args.shape) < 1:
         raise InputError(f'--shape expects height and width in pixels, got {args.shape[0]} {args.shape[1]}')
+    args.out.parent.mkdir(parents=True, exist_ok=True)
     console, costs = Console(stderr=True), []
     for number, config in enumerate(args.configs, start=1):
         with console.status(f'{number} of {len(args.configs)}: {config}'):
             costs.append(cost_of(config, args.shape, args.train_step))
         if costs[-1].status != 'ok':
             console.print(f'error: {config}: {costs[-1].status}', style='red', markup=False, soft_wrap=True)
-        write_csv(costs, args.out)  # at once, should the run be stopped
+        # At once, should the run be stopped; failed ones with their reason.
+        write_csv(args.out, [field.name for field in fields(Cost)], map(asdict, costs))
     measured = [cost for cost in costs if cost.status == 'ok']
     if measured:
-        print(markdown(measured, {**COLUMNS, **(STEP_COLUMNS if args.train_step else {})}))
+        print(table(measured, {**COLUMNS, **(STEP_COLUMNS if args.train_step else {})}))
     print(f'\nwrote {args.out}')
     failed = [cost.config for cost in costs if cost.status != 'ok']
     if failed:
@@ -108,5 +94,4 @@ def main() -> int:
 
 
 if __name__ == '__main__':
-    with input_errors():
-        sys.exit(main())
+    sys.exit(main())

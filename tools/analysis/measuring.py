@@ -1,4 +1,4 @@
-"""What a model costs: parameters, multiplications, and one step at full size on made data."""
+"""What a model costs: parameters, multiply-adds, and one step at full size on random data."""
 import logging
 import os
 import resource
@@ -8,22 +8,20 @@ import warnings
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Callable, Dict, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 import torch
-from made_data import made_batch
 from mmengine import Config
-from mmengine.device import get_device
-from mmengine.model import BaseModel, revert_sync_batchnorm
+from mmengine.model import BaseModel
 from mmengine.optim import build_optim_wrapper
-from mmengine.registry import MODELS, init_default_scope
-from torch.utils.flop_counter import FlopCounterMode
+from mmengine.registry import init_default_scope
+from torch import Tensor
 
-from mmcyclemlp.engine import load_config
-from mmcyclemlp.engine.training import forget_pretrained
+from mmcyclemlp.config import load_config
+from mmcyclemlp.config.edits import edited, from_random_weights
 from mmcyclemlp.errors import InputError
-from mmcyclemlp.ops import use_backend
-from mmcyclemlp.ops.linear import FUSES_GELU
+from mmcyclemlp.flops import count_macs, count_parameters
+from mmcyclemlp.inference.predictor import build_model
 
 SHAPES = {'mmpretrain': (224, 224), 'mmdet': (800, 1333), 'mmseg': (512, 512)}
 TRAINING_BATCH = 2  # the least that every head trains with: some normalise over the batch
@@ -62,9 +60,9 @@ def measure(path: Path, shape: Optional[Tuple[int, int]] = None, train_step: boo
     if scope not in SHAPES:
         raise InputError(f'expected a config with default_scope {", ".join(SHAPES)}, but {path} has {scope!r}')
     height, width = shape or SHAPES[scope]
-    model = build_model(config)
+    model = random_model(config)
     batch = partial(made_batch, scope, height, width)
-    total, own = count_macs(model, batch(1))
+    total, own = count(model, batch(1))
     cost = Cost(str(path), height, width, count_parameters(model), total, count_parameters(model.backbone), own)
     if train_step:
         run_steps(cost, model, config, batch)
@@ -78,39 +76,20 @@ def quiet() -> None:
     sys.stdout = open(os.devnull, 'w')
 
 
-def build_model(config: Config) -> BaseModel:
-    """The model on this machine's device, with random weights."""
+def random_model(config: Config) -> BaseModel:
+    """The model of a config with random weights."""
     init_default_scope(config.default_scope)
-    forget_pretrained(config)
-    if 'data_preprocessor' in config:
-        config.model.setdefault('data_preprocessor', config.data_preprocessor)
     torch.manual_seed(0)
-    model = revert_sync_batchnorm(MODELS.build(config.model))  # SyncBN is for several processes
+    model = build_model(edited(config, from_random_weights))
     model.init_weights()
-    return model.to(get_device())
+    return model
 
 
-def count_parameters(model: torch.nn.Module) -> int:
-    return sum(parameter.numel() for parameter in model.parameters())
-
-
-def count_macs(model: BaseModel, batch: Dict[str, Any]) -> Tuple[int, int]:
-    """Multiplications of one forward pass: of the model and of its backbone.
-
-    CycleMLP is taken by its definition, and its fused product with GELU, which PyTorch's counter does not know,
-    as a product.
-    """
-    fused = {torch.ops.mkldnn._linear_pointwise: _linear_flops} if FUSES_GELU else {}
+def count(model: BaseModel, batch: Dict[str, Any]) -> Tuple[int, int]:
+    """Multiply-adds of one forward pass: of the model and of its backbone."""
     data = model.eval().data_preprocessor(batch, False)
-    with torch.no_grad(), use_backend('shift_gemm'), FlopCounterMode(display=False, custom_mapping=fused) as counter:
-        model(**data, mode='tensor')
-    of_module = counter.get_flop_counts()  # a flop is half a multiplication with its addition
-    own = of_module.get(f'{type(model).__name__}.backbone', {})
-    return counter.get_total_flops() // 2, sum(own.values()) // 2
-
-
-def _linear_flops(x_shape: Any, weight_shape: Any, *args: Any, **kwargs: Any) -> int:
-    return 2 * x_shape.numel() * weight_shape[0]
+    macs = count_macs(lambda: model(**data, mode='tensor'))
+    return macs['Global'], macs.get(f'{type(model).__name__}.backbone', 0)
 
 
 def run_steps(cost: Cost, model: BaseModel, config: Config, batch: Callable[[int], Dict[str, Any]]) -> None:
@@ -135,3 +114,37 @@ def timed(call: Callable[[], Any]) -> Tuple[Any, float]:
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     return result, time.perf_counter() - start
+
+
+def made_batch(scope: str, height: int, width: int, count: int) -> Dict[str, Any]:
+    """``count`` images ``[3, H, W]``, each with a label, boxes with masks, or a map, all of class 0."""
+    torch.manual_seed(0)
+    images = [torch.randint(256, (3, height, width), dtype=torch.uint8) for _ in range(count)]
+    samples = {'mmpretrain': _labels, 'mmdet': _boxes, 'mmseg': _maps}[scope]
+    return dict(inputs=images, data_samples=samples(images))
+
+
+def _labels(images: List[Tensor]) -> List[Any]:
+    from mmpretrain.structures import DataSample
+    return [DataSample().set_gt_label(0) for _ in images]
+
+
+def _boxes(images: List[Tensor]) -> List[Any]:
+    from mmdet.testing import demo_mm_inputs
+    shapes = [tuple(image.shape) for image in images]
+    samples = demo_mm_inputs(len(images), shapes, with_mask=True, use_box_type=True)['data_samples']
+    for sample in samples:
+        sample.gt_instances.labels.zero_()
+    return samples
+
+
+def _maps(images: List[Tensor]) -> List[Any]:
+    from mmengine.structures import PixelData
+    from mmseg.structures import SegDataSample
+    samples = []
+    for image in images:
+        shape = tuple(image.shape[1:])
+        sample = SegDataSample(metainfo=dict(img_shape=shape, ori_shape=shape))
+        sample.gt_sem_seg = PixelData(data=torch.zeros((1, *shape), dtype=torch.long))
+        samples.append(sample)
+    return samples

@@ -4,11 +4,10 @@
     python tools/datasets/check_segmentation.py configs/cyclemlp/camvid_fpn_b1.py
     python tools/datasets/check_segmentation.py data/mine/images data/mine/masks --classes 5
 
-Exit code 0: nothing found; 1: faults, the first ten of which are named; 2: what can be mended in the call itself,
-told in one line.
+Exit status 0: no faults; 1: faults, of which the first ten are listed; 2: user errors, which print one line.
 """
 import sys
-from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from argparse import Namespace
 from pathlib import Path
 from typing import Dict, Iterator, List, Tuple
 
@@ -18,23 +17,21 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from mmengine.registry import DefaultScope
 from rich.progress import track
 
+from mmcyclemlp.checks.segmentation import mask_sources
+from mmcyclemlp.cli.arguments import command, parser_of
+from mmcyclemlp.config import load_config
+from mmcyclemlp.datasets.load_images import LoadReadableImage
 from mmcyclemlp.datasets.masks import Labels, check_size, find_pairs, read_mask
-from mmcyclemlp.engine import input_errors, load_config
-from mmcyclemlp.engine.segmentation import mask_sources
-from mmcyclemlp.engine.unreadable import LoadReadableImage
 from mmcyclemlp.errors import InputError
 
 SHOWN = 10
 
-
-def parse_args() -> Namespace:
-    parser = ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
-    parser.add_argument('paths', nargs='+', metavar='PATH',
-                        help='a config, whose datasets for training, validation and test are checked; or a folder of '
-                        'images and one of masks with the same names up to the suffix')
-    parser.add_argument('--classes', type=int, metavar='N', help='of two folders: masks hold 0 to N-1')
-    parser.add_argument('--ignore', type=int, metavar='VALUE', help='of two folders: or this value (default: 255)')
-    return parser.parse_args()
+PARSER = parser_of(__doc__)
+PARSER.add_argument('paths', nargs='+', metavar='PATH',
+                    help='a config, whose datasets for training, validation and test are checked; or a folder of '
+                    'images and one of masks with the same names up to the suffix')
+PARSER.add_argument('--classes', type=int, metavar='N', help='of two folders: masks hold 0 to N-1')
+PARSER.add_argument('--ignore', type=int, metavar='VALUE', help='of two folders: or this value (default: 255)')
 
 
 def of_folders(args: Namespace) -> Tuple[Dict[Tuple[str, str], Labels], List[str]]:
@@ -80,8 +77,8 @@ def faults_of(pairs: Dict[Tuple[str, str], Labels]) -> Iterator[str]:
             yield str(error)
 
 
-def main() -> None:
-    args = parse_args()
+@command(PARSER)
+def main(args: Namespace) -> int:
     if len(args.paths) > 2:
         raise InputError(f'expected a config, or a folder of images and one of masks, but got {len(args.paths)} paths')
     pairs, faults = of_config(args) if len(args.paths) == 1 else of_folders(args)
@@ -91,9 +88,8 @@ def main() -> None:
         print(f'- {fault}')
     if len(faults) > SHOWN:
         print(f'- and {len(faults) - SHOWN:,} more')
-    sys.exit(1 if faults else 0)
+    return 1 if faults else 0
 
 
 if __name__ == '__main__':
-    with input_errors():
-        main()
+    sys.exit(main())

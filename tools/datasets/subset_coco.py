@@ -7,24 +7,21 @@ An image counts if it has an annotation that is not `iscrowd`; all annotations o
 own `indices` would not do, since mmdet's CocoMetric scores over all images of its file.
 """
 import sys
-from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from argparse import Namespace
 from pathlib import Path
 
 # A checkout works without installation, from any folder.
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from mmcyclemlp.engine.coco import check_images, read_coco
-from mmcyclemlp.engine.report import input_errors
+from mmcyclemlp.checks.coco import check_images, read_coco
+from mmcyclemlp.cli.arguments import command, parser_of
 from mmcyclemlp.errors import InputError
 from mmcyclemlp.files import write_json
 
-
-def parse_args() -> Namespace:
-    parser = ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
-    parser.add_argument('annotations', type=Path, metavar='ANN', help='json to read')
-    parser.add_argument('out', type=Path, metavar='OUT', help='json to write')
-    parser.add_argument('--images', type=int, required=True, metavar='N', help='how many images to take')
-    return parser.parse_args()
+PARSER = parser_of(__doc__)
+PARSER.add_argument('annotations', type=Path, metavar='ANN', help='json to read')
+PARSER.add_argument('out', type=Path, metavar='OUT', help='json to write')
+PARSER.add_argument('--images', type=int, required=True, metavar='N', help='how many images to take')
 
 
 def subset(content: dict, count: int) -> dict:
@@ -36,8 +33,8 @@ def subset(content: dict, count: int) -> dict:
     return {**content, 'images': images, 'annotations': annotations}
 
 
-def main() -> None:
-    args = parse_args()
+@command(PARSER)
+def main(args: Namespace) -> None:
     if args.images < 1:
         raise InputError(f'--images expects a number from 1 up, got {args.images}')
     content = read_coco(args.annotations, 'check the path')
@@ -53,5 +50,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    with input_errors():
-        main()
+    sys.exit(main())

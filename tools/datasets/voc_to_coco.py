@@ -10,12 +10,12 @@ images beside them. File names in OUT are relative to the folder of the images. 
 
 VOC's boxes count pixels from 1 and include both ends: [xmin, ymin, xmax, ymax] becomes
 [xmin-1, ymin-1, xmax-xmin+1, ymax-ymin+1]. Objects marked difficult get iscrowd=1, which mmdet and COCO's metric
-ignore. What cannot be used is left out and told; what can be mended stops with one line and exit code 2.
+ignore. Unusable entries are left out and reported. User errors print one line and exit with status 2.
 """
 import math
 import sys
 import xml.etree.ElementTree as ElementTree
-from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from argparse import Namespace
 from collections import defaultdict
 from pathlib import Path
 from typing import Dict, List, NamedTuple, Optional, Tuple
@@ -26,7 +26,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from PIL import Image
 from rich.progress import track
 
-from mmcyclemlp.engine.report import input_errors
+from mmcyclemlp.cli.arguments import command, parser_of
+from mmcyclemlp.datasets.load_images import UNREADABLE
 from mmcyclemlp.errors import InputError
 from mmcyclemlp.files import write_json
 
@@ -41,20 +42,18 @@ class Voc(NamedTuple):
     annotations: Path
     names: List[str]
 
-
-def parse_args() -> Namespace:
-    parser = ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
-    parser.add_argument('folder', type=Path, metavar='VOC_FOLDER', help='folder in VOC\'s layout, or of XML files')
-    parser.add_argument('out', type=Path, metavar='OUT.json', help='file to write')
-    parser.add_argument('--split', metavar='NAME', help='the names in ImageSets/Main/NAME.txt (default: all)')
-    parser.add_argument('--classes', nargs='+', metavar='CLASS', help='names to take, in the order of their labels')
-    return parser.parse_args()
+PARSER = parser_of(__doc__)
+PARSER.add_argument('folder', type=Path, metavar='VOC_FOLDER', help='folder in VOC\'s layout, or of XML files')
+PARSER.add_argument('out', type=Path, metavar='OUT.json', help='file to write')
+PARSER.add_argument('--split', metavar='NAME', help='the names in ImageSets/Main/NAME.txt (default: all)')
+PARSER.add_argument('--classes', nargs='+', metavar='CLASS', help='names to take, in the order of their labels')
 
 
 def find(folder: Path, split: Optional[str]) -> Voc:
     """The folders and names of a dataset; InputError if there is nothing to convert."""
     if not folder.is_dir():
-        raise InputError(f'expected a folder with annotations in VOC\'s format, but {folder} is none; check the path')
+        raise InputError(f"expected a folder with annotations in VOC's format, but {folder} is no folder; check the "
+                         'path')
     annotations = folder / 'Annotations' if (folder / 'Annotations').is_dir() else folder
     images = folder / 'JPEGImages' if (folder / 'JPEGImages').is_dir() else annotations
     there = sorted(path.stem for path in annotations.glob('*.xml'))
@@ -89,7 +88,7 @@ def class_names(voc: Voc) -> List[str]:
         try:
             names |= {text(node, 'name') for node in read(path).iter('object')}
         except ValueError:
-            continue  # told when its turn comes
+            continue  # reported when it is converted
     return sorted(names)
 
 
@@ -110,7 +109,7 @@ def image_of(voc: Voc, name: str, root: ElementTree.Element) -> Tuple[str, int, 
             try:
                 with Image.open(voc.images / candidate) as image:  # the header only
                     return (candidate, *image.size)
-            except OSError as error:
+            except UNREADABLE as error:
                 raise ValueError('images cannot be read') from error
     raise ValueError('images are missing')
 
@@ -170,10 +169,11 @@ def convert(voc: Voc, classes: List[str]) -> Tuple[dict, Found]:
     return dict(images=images, annotations=annotations, categories=categories), found
 
 
-def main() -> None:
-    args = parse_args()
+@command(PARSER)
+def main(args: Namespace) -> None:
     if not args.out.absolute().parent.is_dir():
-        raise InputError(f'expected an existing folder to write into, but {args.out.parent} is none; create it first')
+        raise InputError(f'expected an existing folder to write into, but {args.out.parent} is no folder; create '
+                         'it first')
     voc = find(args.folder, args.split)
     content, found = convert(voc, args.classes or class_names(voc))
     for reason, places in found.items():
@@ -189,5 +189,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    with input_errors():
-        main()
+    sys.exit(main())

@@ -1,0 +1,86 @@
+"""Check the weights that a run starts from before the model is built."""
+from pathlib import Path
+from typing import Any, Mapping, Optional
+
+import torch
+from mmengine import Config
+from mmengine.registry import MODELS
+
+from mmcyclemlp.checkpoints import arch_of, read_checkpoint
+from mmcyclemlp.config.edits import pretrained
+from mmcyclemlp.errors import InputError
+
+AUTHORS_WEIGHTS = 'https://github.com/ShoufaChen/CycleMLP/releases/download/v0.1/CycleMLP_{}.pth'
+
+
+def last_checkpoint(work_dir: str) -> Optional[Path]:
+    """The checkpoint last saved to a work dir, or None; the work dir may have been moved since."""
+    note = Path(work_dir) / 'last_checkpoint'
+    if not note.is_file():
+        return None
+    noted = Path(note.read_text().strip())
+    return noted if noted.is_file() else Path(work_dir) / noted.name
+
+
+def check_resumable(config: Config, checkpoint: Mapping[str, Any], path: Any) -> None:
+    """Raise InputError for a checkpoint without the state of its run, or one whose run was complete."""
+    if not {'meta', 'message_hub', 'optimizer'} <= set(checkpoint):
+        raise InputError(f'--resume expects a checkpoint with the state of its run, but {path} holds weights only; to '
+                         f'start from them, use --cfg-options load_from={path}')
+    for unit, limit in (('epoch', 'max_epochs'), ('iter', 'max_iters')):
+        done, target = checkpoint['meta'].get(unit, 0), config.train_cfg.get(limit)
+        if target is not None and done >= target:
+            raise InputError(f'--resume expects something left to do, but {path} has {done} of {target} {unit}s done; '
+                             f'raise train_cfg.{limit} by --cfg-options, or test it')
+
+
+def check_pretrained(config: Config) -> None:
+    """Check the local checkpoints that the model's ``init_cfg``s name.
+
+    Raises:
+        InputError: one is missing or cannot be read; that of a CycleMLP does not hold its weights, which mmengine
+            would pass over.
+    """
+    for name, section, init_cfg in pretrained(config):
+        path = init_cfg['checkpoint']
+        if '://' in path:
+            continue
+        if not Path(path).expanduser().exists():
+            raise InputError(f'expected the weights of {name} in {path}, which does not exist; '
+                             f'{_remedy(name, section, path)}')
+        checkpoint = read_checkpoint(path)
+        if section.get('type') == 'CycleMLP':
+            _check_holds(name, section, init_cfg, checkpoint.get('state_dict', checkpoint))
+
+
+def _remedy(name: str, section: dict, path: str) -> str:
+    """What to do about weights that are not in ``path``."""
+    without = f'train without by --cfg-options {name}.init_cfg=None'
+    if Path(path).parts[:1] == ('work_dirs',):  # where a run of CONFIG saves to work_dirs/CONFIG
+        return f'train {Path(path).parent.name or path} first, correct the path, or {without}'
+    arch = section.get('arch', 'b1')
+    if section.get('type') != 'CycleMLP' or not isinstance(arch, str):
+        return f'correct the path, or {without}'
+    folder = '' if Path(path).expanduser().absolute().parent.is_dir() else f'mkdir -p {Path(path).parent} && '
+    url = AUTHORS_WEIGHTS.format(arch.upper())
+    return f'make it by `{folder}python tools/convert_checkpoint.py {url} {path}`, or {without}'
+
+
+def _check_holds(name: str, section: dict, init_cfg: dict, state_dict: Any) -> None:
+    """Raise InputError unless a state dict holds all weights of a CycleMLP but its norms of output stages."""
+    path, arch = init_cfg['checkpoint'], section.get('arch', 'b1')
+    prefix = f'{init_cfg["prefix"].rstrip(".")}.' if init_cfg.get('prefix') else ''
+    entries = state_dict.items() if isinstance(state_dict, dict) else ()
+    weights = {key[len(prefix):]: value for key, value in entries
+               if isinstance(key, str) and key.startswith(prefix) and isinstance(value, torch.Tensor)}
+    held = arch_of(weights)
+    if held and isinstance(arch, str) and held != arch:
+        raise InputError(f'expected the weights of CycleMLP {arch} for {name}, but {path} holds CycleMLP {held}; set '
+                         f'{name}.arch={held}, or give the checkpoint of {arch}')
+    with torch.device('meta'):
+        expected = MODELS.build({**section, 'init_cfg': None}).state_dict()
+    absent = [prefix + key for key, value in expected.items()
+              if not key.startswith('norm') and (key not in weights or weights[key].shape != value.shape)]
+    if absent:
+        raise InputError(f'expected the weights of {name} in {path}, but {absent[0]} and {len(absent) - 1} more are '
+                         f'not there in its shapes; correct the prefix, or {_remedy(name, section, path)}')

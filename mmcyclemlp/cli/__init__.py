@@ -1,0 +1,1 @@
+"""The commands: their arguments, their processes, and a main each, which tools/ and ``mmcyclemlp`` call."""

@@ -1,0 +1,68 @@
+"""What the commands have in common."""
+import functools
+import os
+import sys
+from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from typing import Any, Callable, Optional, Sequence
+
+from mmengine import DictAction
+
+from mmcyclemlp.errors import InputError, tell
+
+from .processes import LAUNCHERS
+
+
+def command(parser: ArgumentParser) -> Callable[[Callable[[Namespace], Optional[int]]], Callable[..., int]]:
+    """Turn a function of parsed arguments into a main, which takes a list of arguments (default: the process's own) and
+    returns the exit status: 0, what the function returned, or 2 after an InputError, which prints one line."""
+
+    def decorate(main: Callable[[Namespace], Optional[int]]) -> Callable[..., int]:
+
+        @functools.wraps(main)
+        def run(argv: Optional[Sequence[str]] = None) -> int:
+            parser.prog = os.path.basename(sys.argv[0])
+            try:
+                return main(parser.parse_args(argv)) or 0
+            except InputError as error:
+                tell(error)
+                return 2
+
+        return run
+
+    return decorate
+
+
+def parser_of(doc: Optional[str]) -> ArgumentParser:
+    """A parser whose help starts with the docstring of its module."""
+    return ArgumentParser(description=doc, formatter_class=RawDescriptionHelpFormatter)
+
+
+class OptionAction(DictAction):
+    """mmengine's parser of KEY=VALUE, with a usage message for what it cannot parse."""
+
+    def __call__(self, parser: ArgumentParser, namespace: Any, values: Any, option_string: Optional[str] = None):
+        try:
+            super().__call__(parser, namespace, values, option_string)
+        except (AssertionError, ValueError):  # unbalanced brackets; no `=`
+            parser.error(f'--cfg-options takes KEY=VALUE pairs such as train_cfg.max_epochs=5, got {" ".join(values)}')
+
+
+def add_config(parser: ArgumentParser, checkpoint: bool = True) -> None:
+    """Add CONFIG, CHECKPOINT if wanted, and --cfg-options."""
+    parser.add_argument('config', metavar='CONFIG', help='a file under configs/')
+    if checkpoint:
+        parser.add_argument('checkpoint', metavar='CHECKPOINT', help='a file that train saved, or its URL')
+    parser.add_argument('--cfg-options', nargs='+', action=OptionAction, default={}, metavar='KEY=VALUE',
+                        help='change settings of the config by dotted key, such as train_dataloader.batch_size=64 '
+                        'param_scheduler.0.T_max=100 model.backbone.arch=b2; lists as KEY="[a,b]"; unknown keys are '
+                        'rejected')
+
+
+def add_run(parser: ArgumentParser) -> None:
+    """Add the arguments of a run: where results go, and what started its processes."""
+    parser.add_argument('--work-dir', metavar='DIR', help='where results go')
+    parser.add_argument('--launcher', choices=['none', *LAUNCHERS], default='none',
+                        help='what started the processes of a distributed run; tools/dist_*.sh and tools/slurm_*.sh '
+                        'set it')
+    parser.add_argument('--local-rank', '--local_rank', type=int, metavar='N',
+                        help='given by old launchers; the environment says it otherwise')

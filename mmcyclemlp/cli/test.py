@@ -1,0 +1,52 @@
+"""Test a checkpoint of any task with its config, and print the metrics.
+
+    mmcyclemlp test configs/cyclemlp/digits_b1.py work_dirs/digits_b1/epoch_15.pth
+    tools/dist_test.sh configs/cyclemlp/cifar10_b1.py work_dirs/cifar10_b1/epoch_100.pth 8
+
+User errors print one line and exit with status 2.
+"""
+import json
+from argparse import Namespace
+from numbers import Real
+from pathlib import Path
+
+from mmengine.dist import is_main_process
+
+from mmcyclemlp.checkpoints import read_checkpoint
+from mmcyclemlp.checks import check_data
+from mmcyclemlp.config import load_config
+from mmcyclemlp.config.edits import edited, launched, work_dir
+from mmcyclemlp.engine import ConsoleRunner
+from mmcyclemlp.errors import InputError
+
+from .arguments import add_config, add_run, command, parser_of
+from .processes import init_processes, leave_processes
+
+PARSER = parser_of(__doc__)
+add_config(PARSER)
+PARSER.add_argument('--out', type=Path, metavar='FILE', help='write the metrics to FILE as JSON')
+add_run(PARSER)
+
+
+@command(PARSER)
+def main(args: Namespace) -> None:
+    if args.out and not args.out.absolute().parent.is_dir():
+        raise InputError(f'--out expects a file in an existing folder, but {args.out.parent} is no folder; create it '
+                         'first')
+    config = load_config(args.config, args.cfg_options)
+    init_processes(args.launcher, args.local_rank)
+    config = edited(config, work_dir(args.work_dir, args.config, 'test'), launched(args.launcher),
+                    {'load_from': args.checkpoint, 'resume': False})
+    if not config.get('test_dataloader'):
+        raise InputError(f'expected a config with a test_dataloader, but {args.config} has none; add one')
+    checkpoint = read_checkpoint(args.checkpoint)
+    check_data(config, 'test')
+    runner = ConsoleRunner.from_cfg(config)
+    runner.give(checkpoint)
+    metrics = {name: float(value) for name, value in runner.test().items() if isinstance(value, Real)}
+    if is_main_process():
+        for name, value in metrics.items():
+            print(f'{name}: {value:.4f}')
+        if args.out:
+            args.out.write_text(json.dumps(metrics, indent=2) + '\n')
+    leave_processes()

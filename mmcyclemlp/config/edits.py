@@ -1,0 +1,102 @@
+"""Edits of a config: pure functions that return what to change, as dotted path -> value."""
+from pathlib import Path
+from typing import Any, Callable, Dict, Iterator, Optional, Tuple, Union
+
+from mmengine import Config
+from mmengine.device import get_device
+from mmengine.logging import print_log
+
+from mmcyclemlp.errors import InputError
+
+from .walk import changed, walk
+
+Changes = Dict[str, Any]
+Edit = Callable[[Config], Changes]
+
+
+def edited(config: Config, *edits: Union[Edit, Changes, bool, None]) -> Config:
+    """A copy of ``config`` with ``edits`` applied in order; false values are skipped."""
+    for edit in filter(None, edits):
+        config = changed(config, edit if isinstance(edit, dict) else edit(config))
+    return config
+
+
+def work_dir(given: Optional[str], path: str, folder: str = '') -> Edit:
+    """Write results to ``given``, else to the config's work dir, else to ``work_dirs/CONFIG NAME/folder``."""
+    default = str(Path('work_dirs', Path(path).stem, folder))
+    return lambda config: {'work_dir': given or config.get('work_dir') or default}
+
+
+def randomness(seed: Optional[int], deterministic: bool) -> Edit:
+    """``--seed`` and ``--deterministic``; a config without a seed draws one."""
+
+    def edit(config: Config) -> Changes:
+        chosen = {} if seed is None else {'seed': seed}
+        return {'randomness': {'seed': None, **(config.get('randomness') or {}), 'deterministic': deterministic,
+                               **chosen}}
+
+    return edit
+
+
+def mixed_precision(config: Config) -> Changes:
+    """``--amp``: mmengine's mixed precision on a GPU, bfloat16 autocast on a CPU.
+
+    Raises:
+        InputError: the config has an optimizer wrapper of another kind.
+    """
+    kind = config.optim_wrapper.get('type', 'OptimWrapper')
+    if kind in ('AmpOptimWrapper', 'CpuAmpOptimWrapper'):
+        return {}
+    if kind != 'OptimWrapper':
+        raise InputError(f'--amp expects optim_wrapper.type to be OptimWrapper, but the config has {kind}; leave --amp '
+                         'out, or change the config')
+    return {'optim_wrapper.type': 'CpuAmpOptimWrapper' if get_device() == 'cpu' else 'AmpOptimWrapper'}
+
+
+def scaled_learning_rate(config: Config) -> Changes:
+    """``--auto-scale-lr``: scale the learning rate with the total batch size.
+
+    Raises:
+        InputError: the config has no base batch size.
+    """
+    if 'base_batch_size' not in (config.get('auto_scale_lr') or {}):
+        raise InputError('--auto-scale-lr expects the config to hold auto_scale_lr=dict(base_batch_size=N), the batch '
+                         'size that its learning rate is meant for; add it, or set the learning rate by --cfg-options '
+                         'optim_wrapper.optimizer.lr=RATE')
+    return {'auto_scale_lr.enable': True}
+
+
+def launched(launcher: str) -> Edit:
+    """``--launcher``: without GPUs, replace SyncBN by BN and wrap the model without device ids, as gloo needs."""
+
+    def edit(config: Config) -> Changes:
+        if launcher == 'none' or get_device() != 'cpu':
+            return {'launcher': launcher}
+        wrapper = dict(
+            type='mmengine.MMDistributedDataParallel',
+            broadcast_buffers=False,
+            find_unused_parameters=config.get('find_unused_parameters', False))
+        norms = [path for path, section in walk(config.model, 'model') if section.get('type') == 'SyncBN']
+        if norms:
+            print_log('SyncBN needs GPUs: using BN in each process', 'current')
+        return {
+            'launcher': launcher,
+            'model_wrapper_cfg': {**wrapper, **config.get('model_wrapper_cfg', {}), 'device_ids': None},
+            **{f'{path}.type': 'BN' for path in norms}
+        }
+
+    return edit
+
+
+def from_random_weights(config: Config) -> Changes:
+    """Start without the checkpoints that the ``init_cfg``s of the model name."""
+    return {f'{name}.init_cfg': None for name, _, _ in pretrained(config)}
+
+
+def pretrained(config: Config) -> Iterator[Tuple[str, dict, dict]]:
+    """Dotted path, section and ``init_cfg`` of each part of the model that starts from a checkpoint."""
+    for path, section in walk(config.model, 'model'):
+        init_cfgs = section.get('init_cfg') or []
+        for init_cfg in [init_cfgs] if isinstance(init_cfgs, dict) else init_cfgs:
+            if init_cfg.get('type') == 'Pretrained':
+                yield path, section, init_cfg

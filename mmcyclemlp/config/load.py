@@ -1,0 +1,124 @@
+"""Read configs; a wrong one raises an InputError of one sentence."""
+import contextlib
+import io
+import os
+import traceback
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Dict, Optional, Union
+
+from mmengine import Config
+from mmengine.config.utils import MODULE2PACKAGE
+
+from mmcyclemlp.checkpoints import register_safe_loader
+from mmcyclemlp.errors import InputError
+from mmcyclemlp.files import PROJECT
+
+from .libraries import check_scopes
+from .options import apply_options
+from .walk import walk
+
+SUFFIXES = ('.py', '.json', '.yaml', '.yml')
+# mmengine looks for mmseg's configs under the name of the upstream distribution, which is not installed.
+MODULE2PACKAGE.update(mmseg='mmseg')
+
+
+def load_config(path: Union[str, os.PathLike], options: Optional[Dict[str, Any]] = None) -> Config:
+    """Read a config with the modules it imports, and apply ``--cfg-options``.
+
+    From here on mmengine reads checkpoints safely. A relative path under ``data/`` that does not exist below the
+    current folder is looked for beside ``configs/``, so that commands work from any folder.
+
+    Args:
+        path (str | os.PathLike): a config file, also one of the project such as ``configs/cyclemlp/digits_b1.py``.
+        options (dict, optional): dotted key, with indices for lists, to value.
+
+    Raises:
+        InputError: the config is missing or cannot be read; a library it needs is missing; an option has an unknown
+            key or cannot be applied.
+    """
+    register_safe_loader()
+    path = Path(path).expanduser()
+    if not path.exists() and (PROJECT / path).is_file():
+        path = PROJECT / path
+    _check_path(path)
+    config = _read(path)
+    check_scopes(config)
+    if options:
+        apply_options(config, options)
+    for name, section in config.items():
+        if name.endswith('_dataloader') and section and section.get('num_workers', 0) == 0:
+            # Torch refuses both without workers; a base sets them for the workers it has.
+            section.pop('persistent_workers', None)
+            section.pop('prefetch_factor', None)
+    _find_data(config, path.resolve())
+    return config
+
+
+def _check_path(path: Path) -> None:
+    if path.is_file() and path.suffix in SUFFIXES:
+        return
+    if path.is_file():
+        raise InputError(f'expected a config ({", ".join(SUFFIXES)}), got {path}; give the config first')
+    if not path.parent.is_dir():
+        raise InputError(f'expected a config, but the folder {path.parent} of {path} does not exist; check the path')
+    folder = path if path.is_dir() else path.parent
+    names = sorted(entry.name for entry in folder.iterdir() if entry.suffix in SUFFIXES)
+    near = names[:3] if path.is_dir() else get_close_matches(path.name, names, 3, 0.4)
+    hint = f'did you mean {" or ".join(str(folder / name) for name in near)}?' if near else 'check the path'
+    raise InputError(f'expected a config, but {path} {"is a folder" if path.is_dir() else "does not exist"}; {hint}')
+
+
+def _read(path: Path) -> Config:
+    output = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(output):
+            return Config.fromfile(path)
+    except SyntaxError as error:
+        # Either Python's own, or mmengine's around it.
+        cause = error.__context__ if isinstance(error.__context__, SyntaxError) else error
+        raise InputError(f'{_culprit(error, path)} is not valid Python ({cause.msg}, line {cause.lineno}); correct '
+                         'that line') from error
+    except ImportError as error:
+        raise InputError(f'{path} needs a module that cannot be imported ({_first_cause(error)}); install it, or '
+                         'correct the config') from error
+    except FileNotFoundError as error:
+        raise InputError(f'{path} inherits from {error.filename or error}, which does not exist; correct its _base_'
+                         ) from error
+    except (AttributeError, KeyError, NameError, TypeError, ValueError) as error:  # what a wrong config raises
+        raise InputError(f'{_culprit(error, path)} cannot be read ({type(error).__name__}: {error}); correct the config'
+                         ) from error
+    finally:
+        # The libraries announce at import that a hosted service of their authors is not installed.
+        print(''.join(line for line in output.getvalue().splitlines(True) if 'OneDL' not in line), end='')
+
+
+def _culprit(error: BaseException, path: Path) -> str:
+    """The file being read when the error arose, which may be a base of ``path``."""
+    names = [frame.f_locals.get('filename') for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return next((name for name in reversed(names) if isinstance(name, str) and os.path.isfile(name)), str(path))
+
+
+def _first_cause(error: BaseException) -> BaseException:
+    """The ImportError that mmengine wrapped, perhaps twice; ours is a sentence and passes as it is."""
+    while isinstance(error.__cause__ or error.__context__, ImportError):
+        error = error.__cause__ or error.__context__
+        if isinstance(error, InputError):
+            raise error
+    return error
+
+
+def _find_data(config: Config, config_path: Path) -> None:
+    """Point relative paths under ``data/`` that the current folder lacks to those beside the config."""
+
+    def found(value: Any) -> Any:
+        if isinstance(value, list):
+            return [found(each) for each in value]
+        if not isinstance(value, str) or not value.startswith('data/') or Path(value).exists():
+            return value
+        return next((str(parent / value) for parent in config_path.parents if (parent / value).exists()), value)
+
+    for _, section in walk(config):
+        for key, value in section.items():
+            if isinstance(value, (str, list)):
+                section[key] = found(value)

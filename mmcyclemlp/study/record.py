@@ -1,0 +1,75 @@
+"""What lies in the folder of a run of a study."""
+import csv
+import json
+import shutil
+from pathlib import Path
+from typing import Dict, List, Optional
+
+from mmcyclemlp.errors import InputError
+from mmcyclemlp.files import write_json
+
+from .plan import Run
+
+STARTED, FINISHED, FAILED = 'started', 'finished', 'failed'
+Row = Dict[str, float]  # a row of curves.csv, without empty cells
+
+
+def read_curves(path: Path) -> List[Row]:
+    """Rows of a ``curves.csv``; none if there is no such file."""
+    if not path.is_file():
+        return []
+    with path.open(newline='', encoding='utf-8') as file:
+        return [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
+
+
+class RunFolder:
+    """The folder of a run: the files of tools/train.py, and a record of settings, state and time.
+
+    Attributes:
+        path (Path): the folder.
+        state (str, optional): ``started``, ``finished`` or ``failed``; None before the first start.
+        seconds (float): time spent on the epochs so far, in all sessions.
+    """
+
+    def __init__(self, run: Run, work_dir: Path):
+        self.run = run
+        self.path = work_dir / run.folder
+        self._record = self.path / 'study.json'
+        content = json.loads(self._record.read_text()) if self._record.is_file() else {}
+        self.state: Optional[str] = content.get('state')
+        self.seconds: float = content.get('seconds', 0.)
+        self._settings: Optional[str] = content.get('settings')
+
+    def check(self) -> None:
+        """Raise InputError if the folder holds anything but this run under these settings."""
+        if self.path.is_dir() and any(self.path.iterdir()) and self._settings != self.run.settings:
+            raise InputError(f'{self.path} holds {"the run under other settings" if self._settings else "no run"} of '
+                             f'the study; remove it, or give another --work-dir')
+
+    def curves(self) -> List[Row]:
+        return read_curves(self.path / 'curves.csv')
+
+    @property
+    def epochs(self) -> int:
+        """Epochs whose row is written."""
+        rows = self.curves()
+        return int(rows[-1]['epoch']) if rows else 0
+
+    def start(self) -> Optional[Path]:
+        """Prepare the folder for a session; returns the checkpoint to resume from.
+
+        It belongs to the last row of the curves. A later one may exist without its row, or half written.
+        """
+        checkpoint = self.path / f'epoch_{self.epochs}.pth'
+        if not checkpoint.is_file():
+            shutil.rmtree(self.path, ignore_errors=True)
+            self.path.mkdir(parents=True)
+            self.write(STARTED, 0.)
+            return None
+        self.write(STARTED, self.seconds)
+        return checkpoint
+
+    def write(self, state: str, seconds: float) -> None:
+        """Write the record."""
+        self.state, self.seconds = state, seconds
+        write_json(self._record, dict(settings=self.run.settings, state=state, seconds=round(seconds, 1)))

@@ -1,0 +1,375 @@
+"""tools/infer.py on made images and videos, with small models of every task and random weights."""
+import json
+import re
+import runpy
+import sys
+
+import cv2
+import mmcv
+import numpy as np
+import pytest
+import torch
+from mmdet.structures import DetDataSample
+from mmengine.registry import DATASETS, MODELS, init_default_scope
+from mmengine.structures import InstanceData
+from PIL import Image
+from pycocotools import mask as coco_mask
+
+from mmcyclemlp.config import load_config
+from mmcyclemlp.inference import media
+from mmcyclemlp.inference.predictor import Predictor
+
+from .helpers import REPO
+
+BACKBONE = """dict(_delete_=True, type='CycleMLP', out_indices=(0, 1, 2, 3),
+    arch=dict(depths=(1, 1, 1, 1), embed_dims=(8, 8, 16, 16), mlp_ratios=(2, 2, 2, 2)))"""
+RUN = """
+custom_imports = dict(imports=['mmcyclemlp'], allow_failed_imports=False)
+backbone = {backbone}
+"""
+DETECTION = RUN + """
+default_scope = 'mmdet'
+test_dataloader = dict(dataset=dict(
+    type='CocoDataset', test_mode=True, ann_file='few.json', data_prefix=dict(img=''),
+    metainfo=dict(classes=('ant', 'bee', 'cat'), palette=[(255, 0, 0), (0, 255, 0), (0, 0, 255)]),
+    pipeline=[
+        dict(type='LoadImageFromFile'),
+        dict(type='Resize', scale=(96, 64), keep_ratio=True),
+        dict(type='LoadAnnotations', with_bbox=True),
+        dict(type='PackDetInputs', meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor'))]))
+"""
+CONFIGS = dict(
+    retinanet="_base_ = 'mmdet::_base_/models/retinanet_r50_fpn.py'" + DETECTION + """
+model = dict(
+    backbone=backbone,
+    neck=dict(in_channels=[8, 8, 16, 16], out_channels=16),
+    bbox_head=dict(num_classes=3, in_channels=16, feat_channels=16, stacked_convs=1),
+    test_cfg=dict(score_thr=0.0, max_per_img=7))
+""",
+    maskrcnn="_base_ = 'mmdet::_base_/models/mask-rcnn_r50_fpn.py'" + DETECTION + """
+model = dict(
+    backbone=backbone,
+    neck=dict(in_channels=[8, 8, 16, 16], out_channels=16),
+    rpn_head=dict(in_channels=16, feat_channels=16),
+    roi_head=dict(
+        bbox_roi_extractor=dict(out_channels=16),
+        bbox_head=dict(num_classes=3, in_channels=16, fc_out_channels=16),
+        mask_roi_extractor=dict(out_channels=16),
+        mask_head=dict(num_classes=3, num_convs=1, in_channels=16, conv_out_channels=16)),
+    test_cfg=dict(rcnn=dict(score_thr=0.0, max_per_img=5)))
+""",
+    segmentor="_base_ = 'mmseg::_base_/models/fpn_r50.py'" + RUN + """
+default_scope = 'mmseg'
+model = dict(
+    pretrained=None,
+    backbone=backbone,
+    neck=dict(in_channels=[8, 8, 16, 16], out_channels=16),
+    decode_head=dict(num_classes=3, in_channels=[16, 16, 16, 16], channels=8))
+test_dataloader = dict(dataset=dict(
+    type='BaseSegDataset', test_mode=True, data_prefix=dict(img_path='photos'), img_suffix='.png',
+    metainfo=dict(classes=('sky', 'tree', 'house'), palette=[(0, 0, 200), (0, 200, 0), (200, 0, 0)]),
+    pipeline=[
+        dict(type='LoadImageFromFile'),
+        dict(type='Resize', scale=(96, 64), keep_ratio=True),
+        dict(type='LoadAnnotations'),
+        dict(type='PackSegInputs')]))
+""",
+    classifier=f"""
+_base_ = '{REPO}/configs/cyclemlp/digits_b1.py'
+model = dict(
+    backbone=dict(arch=dict(_delete_=True, depths=(1, 1), embed_dims=(8, 16), mlp_ratios=(2, 2)), out_indices=(1, )),
+    head=dict(in_channels=16))
+""")
+SIZES = ((60, 90), (60, 90), (90, 60), (60, 90))  # height, width
+
+
+def pixels(rng, height, width):
+    """An image uint8 [H, W, 3] with smooth structure."""
+    coarse = rng.integers(0, 256, (6, 6, 3), dtype=np.uint8)
+    return np.asarray(Image.fromarray(coarse).resize((width, height), Image.BICUBIC))
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+    """Configs and checkpoints by name, four images in photos/ with few.json, and six frames in walk.avi."""
+    folder = tmp_path_factory.mktemp('infer')
+    rng = np.random.default_rng(0)
+    (folder / 'photos').mkdir()
+    for i, size in enumerate(SIZES):
+        Image.fromarray(pixels(rng, *size)).save(folder / f'photos/{i}.png')
+    images = [dict(id=i + 1, file_name=f'photos/{i}.png', height=h, width=w) for i, (h, w) in enumerate(SIZES)]
+    categories = [dict(id=i, name=name) for i, name in enumerate(('ant', 'bee', 'cat'))]
+    (folder / 'few.json').write_text(json.dumps(dict(images=images, annotations=[], categories=categories)))
+    writer = cv2.VideoWriter(str(folder / 'walk.avi'), cv2.VideoWriter_fourcc(*'MJPG'), 10, (90, 60))
+    for _ in range(6):
+        writer.write(pixels(rng, 60, 90))
+    writer.release()
+    for name, text in CONFIGS.items():
+        (folder / f'{name}.py').write_text(text.replace('{backbone}', BACKBONE))
+        config = load_config(folder / f'{name}.py')
+        torch.manual_seed(0)
+        save(folder / f'{name}.pth', build(config))
+    return folder
+
+
+def build(config):
+    init_default_scope(config.default_scope)
+    settings = config.model.copy()
+    if 'data_preprocessor' in config:
+        settings.setdefault('data_preprocessor', config.data_preprocessor)
+    model = MODELS.build(settings)
+    for parameter in model.parameters():
+        if parameter.dim() > 1:  # far from a head's all-but-constant start
+            torch.nn.init.normal_(parameter, std=parameter[0].numel() ** -0.5)
+    return model
+
+
+def save(path, model):
+    torch.save(dict(state_dict=model.state_dict(), meta={}), path)
+
+
+@pytest.fixture
+def infer(folder, monkeypatch, capsys):
+    def run(name, *args):
+        monkeypatch.chdir(folder)
+        monkeypatch.setattr(sys, 'argv', ['infer.py', f'{name}.py', f'{name}.pth', *map(str, args)])
+        code = 0
+        try:
+            runpy.run_path(str(REPO / 'tools/infer.py'), run_name='__main__')
+        except SystemExit as stop:
+            code = stop.code
+        return (code, *capsys.readouterr())
+    return run
+
+
+def of_dataset(folder, name, monkeypatch):
+    """Samples of a model on photos/ through its config's dataset, as tools/test.py does it."""
+    monkeypatch.chdir(folder)
+    config = load_config(folder / f'{name}.py')
+    init_default_scope(config.default_scope)
+    section = config.test_dataloader.dataset
+    section.pipeline = [step for step in section.pipeline if step.type != 'LoadAnnotations']
+    dataset = DATASETS.build(section)
+    model = build(config)
+    model.load_state_dict(torch.load(folder / f'{name}.pth')['state_dict'])
+    with torch.no_grad():
+        for i in range(len(dataset)):
+            item = dataset[i]
+            yield model.eval().test_step(dict(inputs=[item['inputs']], data_samples=[item['data_samples']]))[0]
+
+
+@pytest.mark.parametrize('name', ['retinanet', 'maskrcnn'])
+def test_detections_are_those_of_a_test(folder, name, infer, tmp_path, monkeypatch):
+    code, output, _ = infer(name, 'photos', '--out', tmp_path, '--batch-size', 3)
+    assert code == 0 and f'Wrote the predictions on 4 images to {tmp_path}' in output
+    content = json.loads((tmp_path / 'predictions.json').read_text())
+    assert content['classes'] == ['ant', 'bee', 'cat']
+    for i, sample in enumerate(of_dataset(folder, name, monkeypatch)):
+        record = content['predictions'][i]
+        assert record == json.loads((tmp_path / f'preds/{i}.json').read_text())
+        assert record['image'] == f'photos/{i}.png'
+        expected = sample.pred_instances
+        assert len(expected) > 2 and record['labels'] == expected.labels.tolist()
+        np.testing.assert_allclose(record['bboxes'], expected.bboxes, atol=1e-2)
+        np.testing.assert_allclose(record['scores'], expected.scores, atol=1e-4)
+        if name == 'maskrcnn':
+            masks = coco_mask.decode(record['masks']).transpose(2, 0, 1)
+            assert masks.shape[1:] == SIZES[i]
+            assert (masks != expected.masks.numpy()).mean() < 1e-3
+        drawn, image = mmcv.imread(tmp_path / f'vis/{i}.png'), mmcv.imread(folder / f'photos/{i}.png')
+        assert drawn.shape == image.shape
+
+
+def test_only_detections_above_the_score_are_drawn(folder, infer, tmp_path):
+    image = mmcv.imread(folder / 'photos/0.png')
+    for score, same in ((0, False), (1, True)):
+        assert infer('retinanet', 'photos/0.png', '--out', tmp_path, '--score', score)[0] == 0
+        assert np.array_equal(mmcv.imread(tmp_path / 'vis/0.png'), image) == same
+    assert len(json.loads((tmp_path / 'preds/0.json').read_text())['labels']) == 7
+
+
+def test_the_visualizer_of_the_config_draws(folder, infer, tmp_path):
+    drawn = {}
+    for width in (1, 9):
+        (folder / 'drawn.py').write_text(f"_base_ = 'retinanet.py'\nvisualizer = dict(type='DetLocalVisualizer', "
+                                         f"vis_backends=[dict(type='LocalVisBackend')], line_width={width})\n")
+        (folder / 'drawn.pth').write_bytes((folder / 'retinanet.pth').read_bytes())
+        assert infer('drawn', 'photos/0.png', '--out', tmp_path, '--score', 0)[0] == 0
+        drawn[width] = mmcv.imread(tmp_path / 'vis/0.png')
+    assert not np.array_equal(drawn[1], drawn[9])
+    (folder / 'drawn.py').write_text("_base_ = 'retinanet.py'\nvisualizer = dict(type='DetLocalVisualiser')\n")
+    code, _, error = infer('drawn', 'photos/0.png', '--out', tmp_path)
+    assert code == 2 and 'visualizer.type=DetLocalVisualiser is not registered' in error
+
+
+def test_the_best_detection_is_drawn_last():
+    from mmcyclemlp.inference.detection import Task
+    box = [[8., 8., 40., 40.]]
+    instances = InstanceData(bboxes=torch.tensor(box * 2), labels=torch.tensor([0, 1]), scores=torch.tensor([.9, .8]))
+    task, image = Task(('ant', 'bee'), [(255, 0, 0), (0, 255, 0)], 0.3), np.zeros((48, 48, 3), np.uint8)
+    found = task.prediction(image, DetDataSample(pred_instances=instances))
+    assert found.record['scores'] == pytest.approx([.9, .8])
+    red, green, _ = found.drawing[40, 24].astype(int)  # of the edge that both share
+    assert red > 2 * green
+
+
+def test_options_change_the_config(infer, tmp_path):
+    args = 'photos/0.png', '--out', tmp_path, '--cfg-options'
+    assert infer('retinanet', *args, 'model.test_cfg.max_per_img=2')[0] == 0
+    assert len(json.loads((tmp_path / 'preds/0.json').read_text())['labels']) == 2
+    code, _, error = infer('retinanet', *args, 'model.test_cfg.max_per_im=2')
+    assert code == 2 and 'did you mean model.test_cfg.max_per_img?' in error
+
+
+def test_masks_hold_indices_and_the_drawing_a_legend(folder, infer, tmp_path, monkeypatch):
+    assert infer('segmentor', 'photos', '--out', tmp_path, '--batch-size', 2)[0] == 0
+    for i, sample in enumerate(of_dataset(folder, 'segmentor', monkeypatch)):
+        mask = np.asarray(Image.open(tmp_path / f'masks/{i}.png'))
+        expected = sample.pred_sem_seg.data[0].numpy()
+        assert mask.dtype == np.uint8 and (mask != expected).mean() < 1e-3
+        record = json.loads((tmp_path / f'preds/{i}.json').read_text())
+        assert record['mask'] == f'masks/{i}.png'
+        names = ('sky', 'tree', 'house')
+        shares = {name: (mask == k).mean() for k, name in enumerate(names) if (mask == k).any()}
+        assert record['shares'] == pytest.approx(shares)
+        assert list(record['shares'].values()) == sorted(shares.values(), reverse=True)
+        image, drawn = (mmcv.imread(path, channel_order='rgb').astype(int)
+                        for path in (folder / f'photos/{i}.png', tmp_path / f'vis/{i}.png'))
+        height, width = image.shape[:2]
+        colours = np.array([(0, 0, 200), (0, 200, 0), (200, 0, 0)])
+        assert abs(drawn[:height, :width] - (image + colours[mask]) / 2).max() <= 0.5
+        legend = drawn[:, width:].reshape(-1, 3)
+        for k in range(3):
+            assert (legend == colours[k]).all(axis=1).any() == bool((mask == k).any())
+
+
+def test_a_legend_that_is_too_long_says_so():
+    from mmcyclemlp.inference.segmentation import Task
+    task = Task([f'class {i}' for i in range(40)], [(i, i, i) for i in range(40)], 0.3)
+    few, many = (task._legend(list(range(count)), 100) for count in (3, 40))
+    assert few.shape == many.shape == (12 * 18, few.shape[1], 3)
+    swatch = [tuple(many[18 * row + 9, 10]) for row in range(12)]
+    assert swatch == [*((i, i, i) for i in range(11)), (255, 255, 255)]  # the last line is "29 more"
+
+
+def test_classes_are_those_of_the_digits(folder, infer, tmp_path, monkeypatch):
+    from mmcyclemlp.datasets.digits import Digits
+    item = Digits(split='test')[0]
+    Image.fromarray(item['img']).save(folder / 'digit.png')
+    code, _, error = infer('classifier', 'digit.png', 'photos', '--out', tmp_path)
+    assert code == 0, error
+    record = json.loads((tmp_path / 'preds/digit.json').read_text())
+    expected = next(of_dataset(folder, 'classifier', monkeypatch))
+    np.testing.assert_allclose(record['pred_scores'], expected.pred_score, atol=1e-5)
+    assert record['pred_label'] == int(expected.pred_score.argmax()) and record['pred_class'] in '0123456789'
+    assert record['pred_score'] == max(record['pred_scores'])
+    assert min(mmcv.imread(tmp_path / 'vis/digit.png').shape[:2]) >= 256  # room for the caption
+
+
+@pytest.mark.parametrize('loader, order', [('LoadImageFromFile', 'bgr'), ('LoadReadableImage', 'bgr'), (None, 'rgb')])
+def test_channels_come_in_the_order_of_the_training(folder, loader, order):
+    config = load_config(folder / 'classifier.py')
+    config.test_dataloader.dataset.pipeline = [dict(type=loader)] * bool(loader) + [dict(type='PackInputs')]
+    image = mmcv.imread(folder / 'photos/0.png')
+    item = Predictor(config, folder / 'classifier.pth')._prepare(image)
+    expected = mmcv.imread(folder / 'photos/0.png', channel_order=order)
+    assert np.array_equal(item['inputs'].numpy().transpose(1, 2, 0), expected)
+
+
+def test_the_checkpoint_knows_the_classes_best(folder):
+    checkpoint = torch.load(folder / 'retinanet.pth')
+    checkpoint['meta']['dataset_meta'] = dict(CLASSES=('dog', 'elk', 'fox'))
+    torch.save(checkpoint, folder / 'named.pth')
+    predictor = Predictor(load_config(folder / 'retinanet.py'), folder / 'named.pth')
+    assert predictor.classes == ('dog', 'elk', 'fox')
+
+
+def test_only_images_of_one_size_are_put_together(folder):
+    predictor = Predictor(load_config(folder / 'retinanet.py'), folder / 'retinanet.pth', batch_size=2)
+    batches = []
+    test_step = predictor.model.test_step
+    predictor.model.test_step = lambda data: batches.append(len(data['inputs'])) or test_step(data)
+    images = [mmcv.imread(folder / f'photos/{i}.png') for i in (0, 1, 3, 2, 0)]
+    assert [key for key, _ in predictor(enumerate(images))] == list(range(5))
+    assert batches == [2, 1, 1, 1]
+
+
+@pytest.mark.parametrize('name', ['retinanet', 'segmentor', 'classifier'])
+def test_a_video_becomes_a_video(infer, name, tmp_path):
+    code, output, error = infer(name, 'walk.avi', '--out', tmp_path, '--batch-size', 4)
+    assert code == 0, error
+    assert f'Wrote {tmp_path}/walk.mp4 and {tmp_path}/walk.jsonl\n' in output
+    video = mmcv.VideoReader(str(tmp_path / 'walk.mp4'))
+    assert len([frame for frame in video]) == 6 and video.fps == pytest.approx(10)
+    if name == 'retinanet':
+        assert video.resolution == (90, 60)
+    lines = [json.loads(line) for line in (tmp_path / 'walk.jsonl').read_text().splitlines()]
+    assert [line['frame'] for line in lines] == list(range(6))
+    assert {'retinanet': 'bboxes', 'segmentor': 'shares', 'classifier': 'pred_class'}[name] in lines[0]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['walk.jsonl', 'walk.mp4']
+
+
+def test_without_a_codec_for_mp4_it_becomes_avi(infer, tmp_path, monkeypatch):
+    monkeypatch.setattr(media, 'CODECS', (('.mp4', 'none'), ('.avi', 'MJPG')))
+    code, output, _ = infer('classifier', 'walk.avi', '--out', tmp_path)
+    assert code == 0 and f'Wrote {tmp_path}/walk.avi and {tmp_path}/walk.jsonl (this OpenCV cannot write MP4)' in output
+    assert len([frame for frame in mmcv.VideoReader(str(tmp_path / 'walk.avi'))]) == 6
+    monkeypatch.setattr(media, 'CODECS', (('.mp4', 'none'), ))
+    code, _, error = infer('classifier', 'walk.avi', '--out', tmp_path)
+    assert code == 2 and 'this OpenCV has no codec for .mp4' in error
+
+
+def test_what_cannot_be_read_is_named_and_the_rest_is_done(folder, infer, tmp_path):
+    whole = (folder / 'photos/0.png').read_bytes()
+    (folder / 'half.png').write_bytes(whole[:len(whole) // 2])
+    (folder / 'text.jpg').write_text('no image')
+    (folder / 'none.mp4').write_text('no video')
+    code, output, error = infer('classifier', 'half.png', 'photos/0.png', 'text.jpg', 'none.mp4', 'walk.avi', '--out',
+                                tmp_path)
+    assert code == 2
+    lines = [line for line in error.splitlines() if line.startswith('error: ')]
+    assert [re.search(r'but (\S+)', line)[1] for line in lines] == ['half.png', 'text.jpg', 'none.mp4']
+    assert 'Wrote the predictions on 1 images' in output and (tmp_path / 'walk.mp4').is_file()
+    assert [path.name for path in (tmp_path / 'preds').iterdir()] == ['0.json']
+
+
+def test_images_of_one_name_are_kept_apart(folder, infer, tmp_path):
+    (folder / 'other').mkdir(exist_ok=True)
+    Image.new('RGB', (40, 40)).save(folder / 'other/0.jpg')
+    assert infer('classifier', 'photos', 'other/0.jpg', '--out', tmp_path)[0] == 0
+    assert sorted(path.stem for path in (tmp_path / 'vis').iterdir()) == ['0', '0-2', '1', '2', '3']
+    assert json.loads((tmp_path / 'preds/0-2.json').read_text())['image'] == 'other/0.jpg'
+
+
+def test_results_go_to_the_work_dirs(folder, infer):
+    before = {path: path.read_bytes() for path in (folder / 'photos').iterdir()}
+    assert infer('classifier', 'photos')[0] == 0
+    assert (folder / 'work_dirs/classifier/infer/predictions.json').is_file()
+    assert {path: path.read_bytes() for path in (folder / 'photos').iterdir()} == before
+
+
+@pytest.mark.parametrize('args, sentence', [
+    (['photos', '--out', 'photos'], 'another folder than that of the inputs, but both are photos'),
+    (['photos', '--out', 'few.json'], r'few.json cannot be made \(File exists\)'),
+    (['none.png'], 'none.png does not exist'),
+    (['empty'], 'expected images in empty, but it holds no file'),
+    (['photos', '--batch-size', 0], '--batch-size expects a number from 1 up, got 0'),
+])
+def test_what_can_be_mended_is_told_in_one_line(folder, infer, args, sentence):
+    (folder / 'empty').mkdir(exist_ok=True)
+    code, _, error = infer('classifier', *args)
+    assert code == 2 and re.fullmatch(rf'error: .*{sentence}.*\n', error), error
+
+
+def test_a_checkpoint_of_another_model_is_refused(folder, infer):
+    (folder / 'wrong.py').write_text((folder / 'retinanet.py').read_text())
+    (folder / 'wrong.pth').write_bytes((folder / 'maskrcnn.pth').read_bytes())
+    code, _, error = infer('wrong', 'photos')
+    assert code == 2 and re.fullmatch('error: wrong.pth does not fit the model of the config.*\n', error)
+
+
+def test_a_config_without_a_test_is_refused(folder, infer):
+    (folder / 'untested.py').write_text((folder / 'classifier.py').read_text() + 'test_dataloader = None\n')
+    (folder / 'untested.pth').write_bytes((folder / 'classifier.pth').read_bytes())
+    code, _, error = infer('untested', 'photos')
+    assert code == 2 and "default_scope='mmpretrain' and no test_dataloader" in error
