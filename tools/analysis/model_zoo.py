@@ -17,8 +17,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import yaml
 
-from mmcyclemlp.engine.study.tables import markdown
 from mmcyclemlp.files import written_whole
+from mmcyclemlp.tables import markdown
 
 REPO = Path(__file__).resolve().parents[2]
 ZOO = REPO / 'docs/model_zoo.md'
