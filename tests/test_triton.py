@@ -12,7 +12,7 @@ import torch
 from torch.library import opcheck
 
 from mmcyclemlp.ops import cycle_fc, use_shift
-from mmcyclemlp.ops.shift import gathering, shifting, triton_reason
+from mmcyclemlp.ops.shift import _numbers, gathering, shifting, triton_reason
 
 from .conftest import REPO
 
@@ -98,11 +98,11 @@ def test_gradients_of_the_layer_up_to_the_second_order(kernel):
 
 
 def test_operator_keeps_pytorchs_rules():
-    x = torch.randn(1, 2, 2, 5, device=DEVICE, requires_grad=True)
-    for kernel_size in ([1, 3], []):
-        opcheck(torch.ops.mmcyclemlp.move, (x, 5, 3, kernel_size, False))
-    gathered = torch.randn(1, 2, 2, gathering(5, 3).columns, device=DEVICE, requires_grad=True)
-    opcheck(torch.ops.mmcyclemlp.move, (gathered, 5, 3, [], True))
+    for movement in movements(5, 3):
+        x = torch.randn(1, 2, 2, 5, device=DEVICE, requires_grad=True)
+        opcheck(torch.ops.mmcyclemlp.move, (x, movement.columns, _numbers(movement), False))
+    gathered = torch.randn(1, 2, 2, movement.columns, device=DEVICE, requires_grad=True)
+    opcheck(torch.ops.mmcyclemlp.move, (gathered, 5, _numbers(movement), True))
 
 
 def test_graphs_hold_an_expression_that_a_compiler_can_fuse():

@@ -7,7 +7,7 @@ compiler fuses and an exporter keeps at every size.
 from contextlib import contextmanager
 from functools import cache
 from importlib.util import find_spec
-from typing import Iterator, NamedTuple, Optional, Tuple
+from typing import Iterator, List, NamedTuple, Optional, Tuple
 
 import torch
 import torch.nn.functional as F
@@ -51,11 +51,11 @@ class Movement(NamedTuple):
 
     def __call__(self, x: Tensor) -> Tensor:
         """Compute it for x ``[B, H, W, channels]``, in the fastest way that the device has."""
-        return _move(x, *self, adjoint=False)
+        return _move(x, self, adjoint=False)
 
     def adjoint(self, grad: Tensor) -> Tensor:
         """The adjoint, ``[B, H, W, columns] -> [B, H, W, channels]``."""
-        return _move(grad, *self, adjoint=True)
+        return _move(grad, self, adjoint=True)
 
 
 def shifting(channels: int, kernel_size: Tuple[int, int]) -> Movement:
@@ -151,16 +151,27 @@ def _reads(channels: int, k: int, kernel_size: Optional[Tuple[int, int]]) -> Tup
     return tuple(reads)
 
 
-def _move(x: Tensor, channels: int, k: int, kernel_size: Optional[Tuple[int, int]], adjoint: bool) -> Tensor:
+def _move(x: Tensor, movement: Movement, adjoint: bool) -> Tensor:
     """The one choice of how channels are moved."""
     way = _forced or ('copy' if _triton_reason(x.device) else 'triton')
     if way == 'triton':
         from .shift_triton import move
-        return move(x, channels, k, list(kernel_size or ()), adjoint)
-    return _Copies.apply(x, Movement(channels, k, kernel_size), adjoint)
+        return move(x, movement.channels if adjoint else movement.columns, _numbers(movement), adjoint)
+    return _Copies.apply(x, movement, adjoint)
 
 
 _triton_reason = cache(triton_reason)
+
+
+@cache
+def _numbers(movement: Movement) -> List[int]:
+    """The reads as the Triton operator takes them, seven numbers each."""
+    numbers = []
+    for read in movement.reads():
+        columns, channels = range(movement.columns)[read.columns], range(movement.channels)[read.channels]
+        dy, dx = (read.offset, 0) if read.axis == 1 else (0, read.offset)
+        numbers += [len(columns), columns.start, columns.step, channels.start, channels.step, dy, dx]
+    return numbers
 
 
 class _Copies(torch.autograd.Function):
@@ -191,7 +202,7 @@ class _Copies(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad: Tensor):
-        return _move(grad, *ctx.movement, adjoint=not ctx.adjoint), None, None
+        return _move(grad, ctx.movement, adjoint=not ctx.adjoint), None, None
 
 
 def _expression(x: Tensor, kernel_size: Tuple[int, int]) -> Tensor:

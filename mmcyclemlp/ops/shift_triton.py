@@ -12,8 +12,6 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .shift import Movement
-
 BLOCK = 2048  # elements a program: enough reads at a time to hide the memory's latency
 LARGEST_C = 128  # columns a block: 256 bytes of 16-bit numbers in one piece
 
@@ -52,9 +50,12 @@ def move_kernel(x, out, table, height, width, c_in, c_out, TERMS: tl.constexpr, 
 
 
 @torch.library.custom_op('mmcyclemlp::move', mutates_args=())
-def move(x: Tensor, channels: int, k: int, kernel_size: List[int], adjoint: bool) -> Tensor:
-    """A movement of ``shift``, or its adjoint: ``[B, H, W, channels] -> [B, H, W, columns]``, or the other way."""
-    table = _table(channels, k, tuple(kernel_size), adjoint, x.device)
+def move(x: Tensor, columns: int, reads: List[int], adjoint: bool) -> Tensor:
+    """A movement of ``shift``, or its adjoint: ``[B, H, W, C] -> [B, H, W, columns]``.
+
+    Seven numbers a read: how many columns, the first one and their step, the first channel and its step, dy and dx.
+    """
+    table = _table(columns, tuple(reads), adjoint, x.device)
     terms, _, c_out = table.shape
     batch, height, width, c_in = x.shape
     out = x.new_empty(batch, height, width, c_out)
@@ -70,35 +71,33 @@ def move(x: Tensor, channels: int, k: int, kernel_size: List[int], adjoint: bool
 
 
 @move.register_fake
-def _(x, channels, k, kernel_size, adjoint):
-    movement = Movement(channels, k, tuple(kernel_size) or None)
-    return x.new_empty(*x.shape[:3], movement.channels if adjoint else movement.columns)
+def _(x, columns, reads, adjoint):
+    return x.new_empty(*x.shape[:3], columns)
 
 
 def _setup_context(ctx, inputs, output):
-    _, *ctx.movement, ctx.adjoint = inputs
+    x, _, ctx.reads, ctx.adjoint = inputs
+    ctx.channels = x.shape[3]
 
 
 def _backward(ctx, grad):
-    return move(grad, *ctx.movement, not ctx.adjoint), None, None, None, None
+    return move(grad, ctx.channels, ctx.reads, not ctx.adjoint), None, None, None
 
 
 move.register_autograd(_backward, setup_context=_setup_context)
 
 
 @lru_cache(maxsize=256)
-def _table(channels: int, k: int, kernel_size: Tuple[int, ...], adjoint: bool, device: torch.device) -> Tensor:
-    """``[terms, 3, C_out]``: the channel, dy and dx that each term of each column of the result reads."""
-    movement = Movement(channels, k, kernel_size or None)
-    found: List[List[Tuple[int, int, int]]] = [[] for _ in range(channels if adjoint else movement.columns)]
-    for read in movement.reads():
-        columns, sources = range(movement.columns)[read.columns], range(channels)[read.channels]
-        dy, dx = (read.offset, 0) if read.axis == 1 else (0, read.offset)
-        for column, source in zip(columns, sources):
+def _table(columns: int, reads: Tuple[int, ...], adjoint: bool, device: torch.device) -> Tensor:
+    """``[terms, 3, columns]``: the channel, dy and dx that each term of each column of the result reads."""
+    found: List[List[Tuple[int, int, int]]] = [[] for _ in range(columns)]
+    for count, to, to_step, source, source_step, dy, dx in zip(*[iter(reads)] * 7):
+        for i in range(count):
+            column, channel = to + i * to_step, source + i * source_step
             if adjoint:
-                found[source].append((column, -dy, -dx))
+                found[channel].append((column, -dy, -dx))
             else:
-                found[column].append((source, dy, dx))
+                found[column].append((channel, dy, dx))
     terms = max(map(len, found), default=1)
     padded = [[*entries, *[(-1, 0, 0)] * (terms - len(entries))] for entries in found]
     return torch.tensor(padded, dtype=torch.int32, device=device).reshape(-1, terms, 3).permute(1, 2, 0).contiguous()
