@@ -26,5 +26,6 @@ def count_parameters(model: torch.nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def _linear_flops(x_shape: Any, weight_shape: Any, *args: Any, **kwargs: Any) -> int:
+def _linear_flops(x_shape: Any, *shapes: Any, **kwargs: Any) -> int:
+    weight_shape = shapes[0] if len(shapes[0]) == 2 else shapes[1]  # after a residual, if there is one
     return 2 * x_shape.numel() * weight_shape[0]

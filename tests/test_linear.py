@@ -1,10 +1,23 @@
 """The product over channels against float64, whichever library computes it."""
+import sys
+
 import pytest
 import torch
 
-from mmcyclemlp.ops.linear import linear, linear_each, linear_gelu
+from mmcyclemlp.ops import linear, linear_gelu
+from mmcyclemlp.ops.linear import linear_each
 
 SHAPES = [(2, 5, 7, 8, 6), (1, 1, 1, 7, 3), (33, 1, 4, 10, 4), (3, 2, 1, 12, 1), (0, 4, 5, 6, 3), (2, 9, 11, 1, 5)]
+
+
+@pytest.fixture(params=['avx2', 'avx512', 'public'], autouse=True)
+def processor(request, monkeypatch):
+    """The choices for both kinds of processor, which compute on either, and those without private operators."""
+    module = sys.modules['mmcyclemlp.ops.linear']
+    monkeypatch.setattr(module, 'AVX512', request.param == 'avx512')
+    monkeypatch.setattr(module, 'DILATION', 2 if request.param == 'avx512' else 1)
+    if request.param == 'public':
+        monkeypatch.setattr(module, 'INNER_PRODUCT', False)
 
 
 @pytest.mark.parametrize('dtype', [torch.float32, torch.float64, torch.bfloat16], ids=str)
@@ -19,6 +32,8 @@ def test_matches_float64(shape, dtype):
     tolerance = dict(atol=10 * torch.finfo(dtype).eps, rtol=10 * torch.finfo(dtype).eps)
     torch.testing.assert_close(out.double(), expected, **tolerance)
     assert out.dtype == dtype and linear(x, weight).shape == out.shape
+    with torch.no_grad():
+        torch.testing.assert_close(linear(*inputs).double(), expected, **tolerance)
     if dtype != torch.bfloat16:
         grad = torch.randn(out.shape).to(dtype)
         got = torch.autograd.grad(out, inputs, grad)
@@ -36,6 +51,24 @@ def test_a_matrix_a_sample(shape):
         with torch.set_grad_enabled(training):
             out = linear_each(x, weights, biases)
         torch.testing.assert_close(out.double(), expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float64, torch.bfloat16], ids=str)
+@pytest.mark.parametrize('shape', SHAPES, ids=str)
+def test_a_residual_is_added_and_kept(shape, dtype):
+    batch, height, width, c_in, c_out = shape
+    x, weight, bias = torch.randn(batch, height, width, c_in), torch.randn(c_out, c_in), torch.randn(c_out)
+    residual = torch.randn(batch, height, width, c_out)
+    x, weight, bias, residual = (t.to(dtype) for t in (x, weight, bias, residual))
+    kept = residual.clone()
+    tolerance = dict(atol=20 * torch.finfo(dtype).eps, rtol=20 * torch.finfo(dtype).eps)
+    expected = x.double() @ weight.double().T + bias.double() + residual.double()
+    for training in (True, False):
+        with torch.set_grad_enabled(training):
+            torch.testing.assert_close(linear(x, weight, bias, residual).double(), expected, **tolerance)
+            each = linear_each(x, weight.expand(batch, -1, -1), bias.expand(batch, -1), residual)
+        torch.testing.assert_close(each.double(), expected, **tolerance)
+    assert torch.equal(residual, kept)
 
 
 @pytest.mark.parametrize('training', [True, False])

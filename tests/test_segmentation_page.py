@@ -1,4 +1,4 @@
-"""The configs that docs/segmentation.md shows: a dataset of one's own, several scales, and mmseg's with CycleMLP."""
+"""The configs that docs/segmentation.md and docs/your_data.md show: several scales, mmseg's with CycleMLP, own data."""
 import re
 
 import numpy as np
@@ -18,6 +18,7 @@ from .helpers import NEEDS_OPERATORS, REPO
 from .small_segmentation import CONFIGS, DIMS, TINY, batch_of, logits, model_of
 
 PAGE = REPO / 'docs/segmentation.md'
+OWN_DATA = REPO / 'docs/your_data.md'
 
 
 @pytest.fixture(autouse=True)
@@ -27,7 +28,7 @@ def scope():
 
 
 def test_the_pages_dataset_of_ones_own(dataset):
-    config = written(dataset, 'data/mine')
+    config = written(dataset, 'data/mine', OWN_DATA)
     assert [step.type for step in config.train_dataloader.dataset.pipeline] == [
         'LoadReadableImage', 'LoadCheckedMask', 'RandomResize', 'RandomCrop', 'RandomFlip', 'PhotoMetricDistortion',
         'PackSegInputs']
@@ -35,7 +36,7 @@ def test_the_pages_dataset_of_ones_own(dataset):
     np.random.seed(0)  # the image is resized by chance, and might be smaller than the crop
     sample = DATASETS.build(config.train_dataloader.dataset)[0]
     assert sample['inputs'].shape == (3, 512, 512)
-    assert config.model.decode_head.num_classes == 3 and config.model.backbone.arch == 'b2'
+    assert config.model.decode_head.num_classes == 3 and config.model.backbone.arch == 'b1'
 
 
 def test_the_pages_test_at_several_scales(dataset):
@@ -70,9 +71,9 @@ def dataset(tmp_path):
     return tmp_path
 
 
-def written(folder, sign):
-    """The config of the page that holds a sign, saved in a folder; its data is looked for there."""
-    code, = (code for code in re.findall(r'```python\n(.*?)```', PAGE.read_text(), re.DOTALL) if sign in code)
+def written(folder, sign, page=PAGE):
+    """The config of a page that holds a sign, saved in a folder; its data is looked for there."""
+    code, = (code for code in re.findall(r'```python\n(.*?)```', page.read_text(), re.DOTALL) if sign in code)
     (folder / 'config.py').write_text(code.replace("'configs/", f"'{CONFIGS}/"))
     return load_config(folder / 'config.py')
 
@@ -99,8 +100,25 @@ def test_mmsegs_own_configs_take_the_backbone(code, tmp_path):
                                  init_cfg=None)
     model = model_of(config)
     wrapper = build_optim_wrapper(model, config.optim_wrapper)
+    check_adamw(wrapper, config.param_scheduler)
+    if 'AdamW' in code:
+        check_decay(model, wrapper)
     model.data_preprocessor.size = (64, 64)
     losses = model.train().train_step(batch_of([(64, 64), (64, 64)], 150), wrapper)
     assert losses['loss'].isfinite()
     out = logits(model.eval(), batch_of([(45, 70)], 150))
     assert out.shape == (150, 45, 70) and out.isfinite().all()
+
+
+def check_adamw(wrapper, schedulers):
+    """AdamW, and a rate that falls until the end of the run."""
+    assert isinstance(wrapper.optimizer, torch.optim.AdamW)
+    last = schedulers[-1]
+    assert last['end'] == 160000 and last.get('eta_min', 0.) == 0. < min(
+        group['lr'] for group in wrapper.optimizer.param_groups)
+
+
+def check_decay(model, wrapper):
+    """No weight decay on norms and biases."""
+    decay = {id(p): group['weight_decay'] for group in wrapper.optimizer.param_groups for p in group['params']}
+    assert {(p.ndim > 1, decay[id(p)] > 0.) for p in model.parameters()} == {(True, True), (False, False)}

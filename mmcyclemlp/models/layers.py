@@ -1,13 +1,20 @@
 """The layers of CycleMLP: parameters and their initial values; the mathematics lies in ``mmcyclemlp.ops``."""
-from typing import Tuple
+from types import NoneType
+from typing import Optional, Tuple, Type
 
 import torch
+import torch.nn.functional as F
 from mmcv.cnn.bricks import DropPath
 from torch import Tensor, nn
+from torch.nn.modules.module import _has_any_global_hook
 from torch.utils.checkpoint import checkpoint
 
 from mmcyclemlp.ops import MixerWeights, cycle_fc, cycle_mix, linear, linear_gelu
 from mmcyclemlp.ops.checks import check_backend, check_kernel_size
+from mmcyclemlp.ops.cycle_fc import requested
+from mmcyclemlp.ops.cycle_mix import branch_weights, pays
+from mmcyclemlp.ops.linear import autocast_to
+from mmcyclemlp.ops.shift import in_graph
 
 # The authors pad the 7x7 stem of stride 4 by 2 (cycle_mlp.py, PatchEmbedOverlapping); smaller strides, ours
 # for small images, by 3, so that a map of H x W becomes ceil(H / stride) x ceil(W / stride) there too.
@@ -19,6 +26,26 @@ def trunc_normal_linear_(layer: nn.Module) -> None:
     nn.init.trunc_normal_(layer.weight, std=0.02)
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)
+
+
+def as_built(module: nn.Module, kind: Type[nn.Module]) -> bool:
+    """Whether calling a module is no more than the ``forward`` of the class it was built as.
+
+    False for another class (LoRA, adapters, quantised layers, parametrisations, FSDP), for hooks, and for parameters
+    that are no plain tensors. Whoever computes with a child's parameters instead of calling it has to ask first.
+    """
+    return (type(module) is kind and 'forward' not in vars(module) and not _has_any_global_hook()
+            and not (module._forward_hooks or module._forward_pre_hooks or module._backward_hooks
+                     or module._backward_pre_hooks)
+            and all(type(p) in (nn.Parameter, Tensor, NoneType) for p in module._parameters.values()))
+
+
+def call_linear(layer: nn.Module, x: Tensor, residual: Optional[Tensor] = None) -> Tensor:
+    """``layer(x)``, plus the residual; by the fastest library if the layer is a plain ``nn.Linear``."""
+    if as_built(layer, nn.Linear):
+        return linear(x, layer.weight, layer.bias, residual)
+    x = layer(x)
+    return x if residual is None else x + residual
 
 
 class CycleFC(nn.Module):
@@ -60,7 +87,10 @@ class CycleFC(nn.Module):
 
 
 class Mlp(nn.Module):
-    """Linear - GELU - Linear over the channels of a map, ``[B, H, W, C] -> [B, H, W, out]``."""
+    """Linear - GELU - Linear over the channels of a map, ``[B, H, W, C] -> [B, H, W, out]``.
+
+    A ``residual`` ``[B, H, W, out]`` is added to the result.
+    """
 
     def __init__(self, channels: int, hidden_channels: int, out_channels: int):
         super().__init__()
@@ -69,15 +99,21 @@ class Mlp(nn.Module):
         for layer in (self.fc1, self.fc2):
             trunc_normal_linear_(layer)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return linear(linear_gelu(x, self.fc1.weight, self.fc1.bias), self.fc2.weight, self.fc2.bias)
+    def forward(self, x: Tensor, residual: Optional[Tensor] = None) -> Tensor:
+        if as_built(self.fc1, nn.Linear):
+            x = linear_gelu(x, self.fc1.weight, self.fc1.bias)
+        else:
+            x = F.gelu(self.fc1(x))
+        return call_linear(self.fc2, x, residual)
 
 
 class CycleMixer(nn.Module):
     """Token mixer: two shifted branches and a plain one, weighted by channel (``CycleMLP`` in the original).
 
-    ``[B, H, W, C] -> [B, H, W, C]``. The weights are a softmax over the branches of an MLP of the mean of
-    their sum over H and W.
+    ``[B, H, W, C] -> [B, H, W, C]``. The weights are a softmax over the branches of an MLP of the mean of their sum
+    over H and W. A ``residual`` ``[B, H, W, C]`` is added to the result.
+
+    On large maps, one product computes all of it without calling the children, if all are :func:`as_built`.
     """
 
     def __init__(self, channels: int, kernel_size: int = 3, backend: str = 'auto'):
@@ -92,11 +128,30 @@ class CycleMixer(nn.Module):
         for layer in (self.channel, self.proj):
             trunc_normal_linear_(layer)
 
-    def forward(self, x: Tensor) -> Tensor:
-        weights = MixerWeights(self.shift_w.weight, self.shift_w.bias, self.shift_h.weight, self.shift_h.bias,
-                               self.channel.weight, self.reweight.fc1.weight, self.reweight.fc1.bias,
-                               self.reweight.fc2.weight, self.reweight.fc2.bias, self.proj.weight, self.proj.bias)
-        return cycle_mix(x, weights, self.kernel_size, self.backend)
+    def forward(self, x: Tensor, residual: Optional[Tensor] = None) -> Tensor:
+        if requested(self.backend) == 'auto' and pays(x, self.kernel_size) and self._children_as_built():
+            return cycle_mix(x, self.weights(), self.kernel_size, residual)
+        return self._branches(x, residual)
+
+    def _branches(self, x: Tensor, residual: Optional[Tensor] = None) -> Tensor:
+        if not in_graph():
+            x = autocast_to(x)  # once: each branch keeps it for the backward pass
+        w, h, c = self.shift_w(x), self.shift_h(x), call_linear(self.channel, x)
+        logits = self.reweight(sum(branch.mean(dim=(1, 2)) for branch in (w, h, c)))  # [B, 3C]
+        a_w, a_h, a_c = (a[:, None, None] for a in branch_weights(logits))  # [B, 1, 1, C]
+        mixed = torch.addcmul(torch.addcmul(w * a_w, h, a_h), c, a_c)
+        return call_linear(self.proj, mixed, residual)
+
+    def weights(self) -> MixerWeights:
+        """The parameters of the children."""
+        return MixerWeights(self.shift_w.weight, self.shift_w.bias, self.shift_h.weight, self.shift_h.bias,
+                            self.channel.weight, self.reweight.fc1.weight, self.reweight.fc1.bias,
+                            self.reweight.fc2.weight, self.reweight.fc2.bias, self.proj.weight, self.proj.bias)
+
+    def _children_as_built(self) -> bool:
+        return (as_built(self.shift_w, CycleFC) and as_built(self.shift_h, CycleFC) and as_built(self.reweight, Mlp)
+                and all(as_built(layer, nn.Linear)
+                        for layer in (self.channel, self.proj, self.reweight.fc1, self.reweight.fc2)))
 
 
 class CycleBlock(nn.Module):
@@ -123,8 +178,17 @@ class CycleBlock(nn.Module):
         return self._forward(x)
 
     def _forward(self, x: Tensor) -> Tensor:
+        if self._adds_inside():
+            x = self.mixer(self.norm1(x), x)
+            return self.mlp(self.norm2(x), x)
         x = x + self.drop_path(self.mixer(self.norm1(x)))
         return x + self.drop_path(self.mlp(self.norm2(x)))
+
+    def _adds_inside(self) -> bool:
+        """Whether the last products may add the residuals: in evaluation, and if nobody listens between the two."""
+        return (not (self.drop_path.training or torch.is_grad_enabled() or in_graph())
+                and as_built(self.mixer, CycleMixer) and as_built(self.mlp, Mlp)
+                and (as_built(self.drop_path, DropPath) or as_built(self.drop_path, nn.Identity)))
 
 
 class OverlapPatchEmbed(nn.Module):

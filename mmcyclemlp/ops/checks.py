@@ -5,7 +5,8 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
-from .backends import BACKENDS
+
+BACKENDS = ('deform_conv', 'shift_gemm')
 
 
 def check_kernel_size(kernel_size: Tuple[int, int]) -> None:
@@ -19,7 +20,7 @@ def check_kernel_size(kernel_size: Tuple[int, int]) -> None:
 def check_backend(backend: str) -> None:
     """Accept 'auto' and the names in BACKENDS."""
     if backend != 'auto' and backend not in BACKENDS:
-        raise InputError(f"backend must be 'auto' or one of {sorted(BACKENDS)}, got {backend!r}")
+        raise InputError(f"backend must be 'auto' or one of {list(BACKENDS)}, got {backend!r}")
 
 
 def check_tensors(x: Tensor, weight: Tensor, bias: Optional[Tensor]) -> None:

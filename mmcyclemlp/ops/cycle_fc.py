@@ -1,13 +1,16 @@
 """CycleFC: a fully connected layer over channels, each read at its own neighbouring position."""
 from contextlib import contextmanager
+from math import gcd
 from typing import Iterator, Optional, Tuple
 
 import torch
 from torch import Tensor
 
 from ..errors import InputError
-from .backends import AUTO_ORDER, BACKENDS, shift_gemm
 from .checks import check_backend, check_kernel_size, check_tensors
+from .linear import linear, linear_of
+from .offsets import staircase_offsets
+from .shift import in_graph, shift, shifting
 
 _forced: Optional[str] = None
 
@@ -27,24 +30,25 @@ def cycle_fc(x: Tensor,
         weight (Tensor): ``[C_out, C_in]``, the dtype and device of ``x`` (autocast may mix dtypes).
         bias (Tensor, optional): ``[C_out]``.
         kernel_size (tuple[int, int]): ``(1, k)`` shifts along W, ``(k, 1)`` along H; k odd.
-        backend (str): ``auto``, or a name of ``mmcyclemlp.ops.BACKENDS``. ``auto`` takes the fastest that
-            can compute the call, and ``shift_gemm`` while tracing, scripting, compiling or exporting.
+        backend (str): ``shift_gemm``, a shift and a matrix product; ``deform_conv``, mmcv's deformable convolution,
+            which the authors used; ``auto``, which is ``shift_gemm`` unless :func:`use_backend` says otherwise.
 
     Returns:
         Tensor: ``[B, H, W, C_out]``.
 
     Raises:
-        ValueError: for shapes, dtypes, kernels or backends outside the above, and for a backend asked for by
-            name that cannot compute the call, with its reason.
+        ValueError: for shapes, dtypes, kernels or backends outside the above, and for ``deform_conv`` where it cannot
+            run, with its reason.
     """
-    if torch.jit.is_scripting():
-        return shift_gemm.cycle_fc(x, weight, bias, kernel_size)
-    else:  # the script compiler leaves this branch out only if it is an `else`
-        check_kernel_size(kernel_size)
-        if not torch.jit.is_tracing():  # a trace would warn of each comparison
-            check_tensors(x, weight, bias)
-        name = _choose(x, weight, bias, kernel_size, backend)
-        return BACKENDS[name].cycle_fc(x, weight, bias, kernel_size)
+    check_kernel_size(kernel_size)
+    check_backend(backend)
+    if not torch.jit.is_tracing():  # a trace would warn of each comparison
+        check_tensors(x, weight, bias)
+    if requested(backend) == 'deform_conv':
+        return _deform_conv(x, weight, bias, kernel_size)
+    if in_graph() or kernel_size[0] * kernel_size[1] == 1:
+        return linear(shift(x, kernel_size), weight, bias)
+    return linear_of(shifting(x.shape[3], kernel_size), x, weight, bias)
 
 
 @contextmanager
@@ -64,16 +68,45 @@ def requested(backend: str) -> str:
     return _forced if backend == 'auto' and _forced is not None else backend
 
 
-def _choose(x: Tensor, weight: Tensor, bias: Optional[Tensor], kernel_size: Tuple[int, int],
-            backend: str) -> str:
-    backend = requested(backend)
-    if backend == 'auto':
-        if torch.jit.is_tracing() or torch.compiler.is_compiling():
-            return 'shift_gemm'
-        return next(name for name in AUTO_ORDER
-                    if BACKENDS[name].unsupported_reason(x, weight, bias, kernel_size) is None)
-    check_backend(backend)
-    reason = BACKENDS[backend].unsupported_reason(x, weight, bias, kernel_size)
+def deform_conv_reason(dtype: torch.dtype, device: torch.device) -> Optional[str]:
+    """Why mmcv's deformable convolution cannot compute in a dtype on a device, or None."""
+    if dtype == torch.bfloat16:
+        return "mmcv's deform_conv2d has no bfloat16 kernel; use float32 or float16"
+    if dtype == torch.float16 and device.type == 'cpu':
+        return "mmcv's deform_conv2d has no float16 kernel on the CPU; use float32"
+    try:
+        import mmcv.ops  # noqa: F401
+    except ImportError as error:
+        return (f'mmcv was installed without its compiled operators ({error}); compile them with `make ops`, or take a '
+                'ready wheel as docs/install.md says; backend=\'auto\' needs none')
+    return None
+
+
+def _deform_conv(x: Tensor, weight: Tensor, bias: Optional[Tensor], kernel_size: Tuple[int, int]) -> Tensor:
+    """CycleFC as the deformable convolution that the authors used; the reference."""
+    autocast = torch.is_autocast_enabled(x.device.type)
+    dtype = torch.get_autocast_dtype(x.device.type) if autocast else x.dtype
+    reason = deform_conv_reason(dtype, x.device)
     if reason is not None:
-        raise InputError(f"backend '{backend}' cannot compute this call: {reason}")
-    return backend
+        raise InputError(f"backend 'deform_conv' cannot compute this call: {reason}")
+    from mmcv.ops import deform_conv2d
+    x, weight, bias = (t if t is None else t.to(dtype) for t in (x, weight, bias))
+    if x.numel() == 0:
+        # The operator divides by the batch size. An empty product keeps the graph whole.
+        out = x @ weight.t()
+        return out if bias is None else out + bias
+    batch, height, width, c_in = x.shape
+    # The operator reads offset channels 2c (dy) and 2c + 1 (dx). It casts its input to the offset's dtype
+    # and takes contiguous memory only, so an expanded view will not do.
+    pairs = x.new_tensor(staircase_offsets(c_in, kernel_size))  # [C_in, 2]
+    offset = pairs.view(1, 2 * c_in, 1, 1).expand(batch, -1, height, width).contiguous()
+    out = deform_conv2d(
+        x.permute(0, 3, 1, 2).contiguous(),  # [B, C_in, H, W]
+        offset,
+        weight[:, :, None, None].contiguous(),  # [C_out, C_in, 1, 1]
+        1, 0, 1, 1,  # stride, padding, dilation, groups
+        c_in,  # one deformable group a channel: each has an offset of its own
+        False,  # no bias is taken
+        gcd(batch, 32))  # im2col_step must divide the batch
+    out = out.permute(0, 2, 3, 1)  # [B, H, W, C_out]
+    return out if bias is None else out + bias

@@ -1,84 +1,99 @@
-"""A matrix product over the channels of a map, by the faster of PyTorch's libraries."""
-from typing import Optional, Tuple
+"""A matrix product over the channels of a map, by the fastest library of the machine.
+
+PyTorch gives linear layers in float32 on a CPU to MKL, and convolutions to oneDNN. MKL's AVX-512 kernels are for
+Intel's processors; on others it takes twice oneDNN's time. A map [B, H, W, C] is a channels_last image [B, C, H, W], so
+a linear layer is a 1x1 convolution of it, without a copy.
+"""
+from typing import Optional, Protocol, Tuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .shift import in_graph
+
 ONEDNN = torch.backends.mkldnn.is_available()
-# What torch.compile puts into its graphs for such a pair; it has no gradient.
-FUSES_GELU = ONEDNN and hasattr(torch.ops.mkldnn, '_linear_pointwise')
+# oneDNN's inner product, which torch.compile puts into its graphs: private, and without a gradient.
+INNER_PRODUCT = ONEDNN and hasattr(torch.ops.mkldnn, '_linear_pointwise')
+AVX512 = torch.backends.cpu.get_cpu_capability() == 'AVX512'
+# A 1x1 kernel is the same at any dilation. But on one thread PyTorch gives an undilated one to MKL if there are fewer
+# than 16 images (ConvParams::use_mkldnn).
+DILATION = 2 if AVX512 else 1
 
 
-def linear(x: Tensor, weight: Tensor, bias: Optional[Tensor] = None) -> Tensor:
-    """``F.linear`` of a map: x ``[B, H, W, C_in]``, weight ``[C_out, C_in]`` -> ``[B, H, W, C_out]``.
+def linear(x: Tensor, weight: Tensor, bias: Optional[Tensor] = None, residual: Optional[Tensor] = None) -> Tensor:
+    """``F.linear`` of a map, plus a residual.
 
-    On a CPU in float32 a map is computed as a 1x1 convolution. That is the same product, but PyTorch gives
-    convolutions to oneDNN and linear layers to MKL, whose AVX-512 kernels are for Intel's processors only: on
-    others it takes twice the time (docs/results/speed.md). An exported graph keeps the linear layer.
+    Args:
+        x (Tensor): ``[B, H, W, C_in]``.
+        weight (Tensor): ``[C_out, C_in]``.
+        bias (Tensor, optional): ``[C_out]``.
+        residual (Tensor, optional): ``[B, H, W, C_out]``, added to the result.
+
+    Returns:
+        Tensor: ``[B, H, W, C_out]``. An exported graph keeps the linear layer.
     """
-    if torch.jit.is_scripting() or torch.jit.is_tracing():
-        return F.linear(x, weight, bias)
-    else:
-        return _convolution(x, weight, bias) if _as_convolution(x) else F.linear(x, weight, bias)
+    if not _by_onednn(x):
+        return _add(F.linear(x, weight, bias), residual)
+    if not _inner_product():
+        return _add(_convolution(x, weight, bias), residual)
+    if residual is None:
+        return torch.ops.mkldnn._linear_pointwise(x, weight, bias, 'none', [], 'none')
+    return torch.ops.mkldnn._linear_pointwise.binary(x, residual, weight, bias, 'add')
 
 
 def linear_gelu(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """``F.gelu(linear(x, weight, bias))``, exact GELU, in one pass over the result where oneDNN can."""
-    if torch.jit.is_scripting() or torch.jit.is_tracing():
-        return F.gelu(F.linear(x, weight, bias))
-    else:
-        if _as_convolution(x) and FUSES_GELU and not (torch.is_grad_enabled() or torch.compiler.is_compiling()):
-            return torch.ops.mkldnn._linear_pointwise(x, weight, bias, 'gelu', [], 'none')
-        return F.gelu(linear(x, weight, bias))
+    """``F.gelu(linear(x, weight, bias))``, exact GELU. oneDNN fuses the two, which is slower without AVX-512."""
+    if AVX512 and _by_onednn(x) and _inner_product():
+        return torch.ops.mkldnn._linear_pointwise(x, weight, bias, 'gelu', [], 'none')
+    y = linear(x, weight, bias)
+    # In place, since a new map costs time by itself; it is the widest of the network.
+    return F.gelu(y) if torch.is_grad_enabled() or in_graph() else torch.ops.aten.gelu_(y)
 
 
-def linear_each(x: Tensor, weights: Tensor, biases: Tensor) -> Tensor:
-    """:func:`linear` with a matrix for each sample.
+def linear_each(x: Tensor, weights: Tensor, biases: Tensor, residual: Optional[Tensor] = None) -> Tensor:
+    """:func:`linear` with a matrix for each sample: weights ``[B, C_out, C_in]``, biases ``[B, C_out]``."""
+    if AVX512 and _by_onednn(x) and _inner_product():
+        rests = [None] * len(x) if residual is None else residual.split(1)
+        products = [linear(*sample) for sample in zip(x.split(1), weights, biases, rests)]
+        return products[0] if len(products) == 1 else torch.cat(products)
+    y = torch.baddbmm(biases.unsqueeze(1), x.flatten(1, 2), weights.transpose(1, 2))  # [B, HW, C_out]
+    return _add(y.unflatten(1, x.shape[1:3]), residual)
+
+
+class Moved(Protocol):
+    """A linear function of a map, and its adjoint; ``shift.Movement`` is one."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        ...
+
+    def adjoint(self, grad: Tensor) -> Tensor:
+        ...
+
+
+def linear_of(movement: Moved, x: Tensor, weight: Tensor, bias: Optional[Tensor],
+              residual: Optional[Tensor] = None) -> Tensor:
+    """``linear(movement(x), weight, bias)``, or :func:`linear_each` for a matrix a sample.
+
+    The backward pass keeps x and moves it anew: a moved copy takes as much memory as the map, which is kept anyway by
+    whatever else reads it, and little time.
 
     Args:
-        x (Tensor): ``[B, H, W, C_in]``.
-        weights (Tensor): ``[B, C_out, C_in]``.
-        biases (Tensor): ``[B, C_out]``.
+        movement (Movement): ``[B, H, W, C] -> [B, H, W, K]``.
+        x (Tensor): ``[B, H, W, C]``.
+        weight (Tensor): ``[C_out, K]``, or ``[B, C_out, K]``.
+        bias (Tensor, optional): ``[C_out]``, or ``[B, C_out]``, which is not optional.
+        residual (Tensor, optional): ``[B, H, W, C_out]``; only without gradients.
 
     Returns:
-        Tensor: ``[B, H, W, C_out]``.
+        Tensor: ``[B, H, W, C_out]``, under autocast in its dtype.
     """
-    if _as_convolution(x) and not torch.is_grad_enabled():
-        # One after the other; with gradients, the pieces of the backward pass would cost more than is gained.
-        return torch.cat([_convolution(*sample) for sample in zip(x.split(1), weights, biases)])
-    y = torch.baddbmm(biases.unsqueeze(1), x.flatten(1, 2), weights.transpose(1, 2))  # [B, HW, C_out]
-    return y.unflatten(1, x.shape[1:3])
-
-
-def linear_backward(grad: Tensor, x: Tensor, weight: Tensor, wanted: Tuple[bool, bool, bool]) -> Tuple[
-        Optional[Tensor], Optional[Tensor], Optional[Tensor]]:
-    """Gradients of :func:`linear`, by the library that computes it: of x, weight and bias, as far as wanted.
-
-    Args:
-        grad (Tensor): ``[B, H, W, C_out]``.
-        x (Tensor): ``[B, H, W, C_in]``.
-        weight (Tensor): ``[C_out, C_in]``.
-        wanted (tuple[bool, bool, bool]): which gradients; None stands for the others.
-    """
-    if _as_convolution(x):
-        grad_x, grad_weight, grad_bias = torch.ops.aten.convolution_backward(
-            grad.permute(0, 3, 1, 2), x.permute(0, 3, 1, 2), weight[:, :, None, None], [len(weight)], [1, 1], [0, 0],
-            [1, 1], False, [0, 0], 1, wanted)
-        return (grad_x.permute(0, 2, 3, 1) if wanted[0] else None, grad_weight[:, :, 0, 0] if wanted[1] else None,
-                grad_bias if wanted[2] else None)
-    return (grad @ weight if wanted[0] else None,
-            grad.flatten(0, 2).T @ x.flatten(0, 2) if wanted[1] else None,
-            grad.sum(dim=(0, 1, 2)) if wanted[2] else None)
-
-
-def linear_each_backward(grad: Tensor, x: Tensor, weights: Tensor, wanted: Tuple[bool, bool, bool]) -> Tuple[
-        Optional[Tensor], Optional[Tensor], Optional[Tensor]]:
-    """:func:`linear_backward` with a matrix for each sample, weights ``[B, C_out, C_in]``."""
-    flat = grad.flatten(1, 2)  # [B, HW, C_out]
-    return (torch.bmm(flat, weights).unflatten(1, grad.shape[1:3]) if wanted[0] else None,
-            torch.bmm(flat.transpose(1, 2), x.flatten(1, 2)) if wanted[1] else None,
-            flat.sum(dim=1) if wanted[2] else None)
+    if not torch.is_grad_enabled():
+        return (linear if weight.dim() == 2 else linear_each)(movement(x), weight, bias, residual)
+    # As the product itself would cast them, but before the map is kept.
+    x, weight, bias = (t if t is None else autocast_to(t) for t in (x, weight, bias))
+    with torch.autocast(x.device.type, enabled=False):
+        return _LinearOf.apply(movement, x, weight, bias)
 
 
 def autocast_to(x: Tensor) -> Tensor:
@@ -89,11 +104,63 @@ def autocast_to(x: Tensor) -> Tensor:
     return x
 
 
-def _as_convolution(x: Tensor) -> bool:
-    return (x.device.type == 'cpu' and x.dtype == torch.float32 and not torch.is_autocast_enabled('cpu')
-            and ONEDNN and not torch.compiler.is_exporting() and x.dim() == 4 and x.numel() > 0)
+def _by_onednn(x: Tensor) -> bool:
+    return (ONEDNN and not (torch.jit.is_tracing() or torch.compiler.is_exporting()) and x.device.type == 'cpu'
+            and x.dtype == torch.float32 and x.dim() == 4 and x.numel() > 0 and not torch.is_autocast_enabled('cpu'))
+
+
+def _inner_product() -> bool:
+    return INNER_PRODUCT and not (torch.is_grad_enabled() or in_graph())
 
 
 def _convolution(x: Tensor, weight: Tensor, bias: Optional[Tensor]) -> Tensor:
-    # A permuted channels-last map is a channels_last tensor to the convolution, so nothing is copied.
-    return F.conv2d(x.permute(0, 3, 1, 2), weight[:, :, None, None], bias).permute(0, 2, 3, 1)
+    y = F.conv2d(x.permute(0, 3, 1, 2), weight[:, :, None, None], bias, dilation=DILATION)
+    return y.permute(0, 2, 3, 1)
+
+
+def _add(y: Tensor, residual: Optional[Tensor]) -> Tensor:
+    """The sum, into y where no gradient needs it: a new map costs time by itself."""
+    if residual is None:
+        return y
+    return y + residual if torch.is_grad_enabled() or y.dtype != residual.dtype else y.add_(residual)
+
+
+class _LinearOf(torch.autograd.Function):
+
+    @staticmethod
+    def forward(ctx, movement: Moved, x: Tensor, weight: Tensor, bias: Optional[Tensor]) -> Tensor:
+        ctx.movement, ctx.has_bias = movement, bias is not None
+        ctx.save_for_backward(x, weight)
+        return (linear if weight.dim() == 2 else linear_each)(movement(x), weight, bias)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        x, weight = ctx.saved_tensors
+        _, *wanted, wants_bias = ctx.needs_input_grad
+        backward = _linear_backward if weight.dim() == 2 else _linear_each_backward
+        grads = backward(grad, ctx.movement(x), weight, (*wanted, ctx.has_bias and wants_bias))
+        return None, ctx.movement.adjoint(grads[0]) if wanted[0] else None, *grads[1:]
+
+
+Gradients = Tuple[Optional[Tensor], Optional[Tensor], Optional[Tensor]]  # of x, weight and bias, as far as wanted
+
+
+def _linear_backward(grad: Tensor, x: Tensor, weight: Tensor, wanted: Tuple[bool, bool, bool]) -> Gradients:
+    """grad ``[B, H, W, C_out]``, x ``[B, H, W, C_in]``, weight ``[C_out, C_in]``."""
+    if _by_onednn(x):
+        grad_x, grad_weight, grad_bias = torch.ops.aten.convolution_backward(
+            grad.permute(0, 3, 1, 2), x.permute(0, 3, 1, 2), weight[:, :, None, None], [len(weight)], [1, 1], [0, 0],
+            [DILATION, DILATION], False, [0, 0], 1, wanted)
+        return (grad_x.permute(0, 2, 3, 1) if wanted[0] else None, grad_weight[:, :, 0, 0] if wanted[1] else None,
+                grad_bias if wanted[2] else None)
+    return (grad @ weight if wanted[0] else None,
+            grad.flatten(0, 2).T @ x.flatten(0, 2) if wanted[1] else None,
+            grad.sum(dim=(0, 1, 2)) if wanted[2] else None)
+
+
+def _linear_each_backward(grad: Tensor, x: Tensor, weights: Tensor, wanted: Tuple[bool, bool, bool]) -> Gradients:
+    """grad ``[B, H, W, C_out]``, x ``[B, H, W, C_in]``, weights ``[B, C_out, C_in]``."""
+    flat = grad.flatten(1, 2)  # [B, HW, C_out]
+    return (torch.bmm(flat, weights).unflatten(1, grad.shape[1:3]) if wanted[0] else None,
+            torch.bmm(flat.transpose(1, 2), x.flatten(1, 2)) if wanted[1] else None,
+            flat.sum(dim=1) if wanted[2] else None)

@@ -1,6 +1,6 @@
 """Draws loss and metrics of several runs into one picture:
 
-    python docs/figures/twins.py docs/results/bccd/curves.png 'test bbox_mAP' 'test bbox_mAP_50' \
+    python docs/figures/curves.py docs/results/bccd/curves.png 'test bbox_mAP' 'test bbox_mAP_50' \
         CycleMLP-B1=docs/results/bccd/b1.csv ResNet-18=docs/results/bccd/r18.csv
 """
 import csv

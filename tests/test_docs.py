@@ -1,0 +1,117 @@
+"""The README and the pages of docs/: links lead somewhere, and the code that they show runs."""
+import json
+import re
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+REPO = Path(__file__).resolve().parents[1]
+PAGES = [REPO / 'README.md', *sorted((REPO / 'docs').rglob('*.md'))]
+GENERATED = {REPO / 'docs/model_zoo.md'}
+OWN_DATA = REPO / 'docs/your_data.md'
+# One block per stage, so that a run is quick.
+SMALL = """_base_ = '{}'
+model = dict(backbone=dict(
+    init_cfg=None,
+    arch=dict(_delete_=True, depths=(1, 1, 1, 1), embed_dims=(64, 128, 320, 512), mlp_ratios=(1, 1, 1, 1))))
+"""
+
+
+def text_of(page):
+    """A page without its code blocks."""
+    return re.sub(r'^ *```.*?^ *```', '', page.read_text(), flags=re.DOTALL | re.MULTILINE)
+
+
+def blocks(page):
+    """The Python code that a page shows."""
+    return re.findall(r'^```python\n(.*?)^```', page.read_text(), re.DOTALL | re.MULTILINE)
+
+
+def anchors(page):
+    """Those that GitHub makes of a page's headings."""
+    headings = re.findall(r'^#+ (.*)', text_of(page), re.MULTILINE)
+    return {re.sub(r'[^\w\- ]', '', heading.lower()).replace(' ', '-') for heading in headings}
+
+
+@pytest.mark.parametrize('page', PAGES, ids=lambda page: str(page.relative_to(REPO)))
+def test_links_lead_somewhere(page):
+    for link in re.findall(r'\]\(([^)\s]+)\)', text_of(page)):
+        if link.startswith(('http://', 'https://')):
+            continue
+        path, _, anchor = link.partition('#')
+        target = (page.parent / path).resolve() if path else page
+        if target in GENERATED:
+            continue
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target), link
+
+
+def test_every_page_is_listed():
+    listed = {(REPO / 'docs' / link).resolve() for link in
+              re.findall(r'\]\(([^)#\s]+\.md)\)', (REPO / 'docs/index.md').read_text())}
+    assert listed | {REPO / 'docs/index.md'} >= {page for page in PAGES if REPO / 'docs' in page.parents}
+
+
+def test_the_backbone_of_the_readme_and_of_its_page():
+    from mmcyclemlp.models import CycleMLP
+    for page in ('README.md', 'docs/backbone.md'):
+        config = {}
+        exec(blocks(REPO / page)[0], config)
+        backbone = dict(config['model']['backbone'], init_cfg=None)
+        assert config['custom_imports']['imports'] == ['mmcyclemlp']
+        assert (backbone.pop('type'), backbone.pop('_delete_')) == ('CycleMLP', True)
+        stages = CycleMLP(**backbone)
+        assert config['model']['neck']['in_channels'] == [
+            getattr(stages, f'norm{i}').normalized_shape[0] for i in backbone['out_indices']]
+
+
+def test_the_layers_on_their_own():
+    shown = {}
+    exec(blocks(REPO / 'docs/backbone.md')[1], shown)
+    assert shown['y'].shape == (2, 14, 14, 128) and shown['z'].shape == (2, 14, 14, 64)
+
+
+def test_own_images_are_classified(tmp_path):
+    for split, count in (('train', 4), ('val', 1)):
+        for kind in range(5):
+            folder = tmp_path / f'data/flowers/{split}/{kind}'
+            folder.mkdir(parents=True)
+            for i in range(count):
+                pixels = np.random.default_rng(i).integers(0, 50 * kind + 50, (250, 300, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(folder / f'{i}.jpg')
+    run = train(tmp_path, 'flowers', 'train_cfg.max_epochs=1')
+    assert run.returncode == 0, run.stderr
+    assert (tmp_path / 'work_dirs/small/epoch_1.pth').is_file() and 'accuracy/top1' in run.stdout
+
+
+@pytest.mark.skipif(find_spec('mmcv._ext') is None, reason='mmcv was installed without its compiled operators')
+def test_own_objects_are_found(tmp_path):
+    (tmp_path / 'data/fruit/annotations').mkdir(parents=True)
+    categories = [dict(id=1, name='apple'), dict(id=2, name='pear')]
+    for split in ('train', 'val'):
+        (tmp_path / f'data/fruit/{split}').mkdir()
+        for i in (1, 2):
+            Image.new('RGB', (96, 64), (90 * i, 0, 0)).save(tmp_path / f'data/fruit/{split}/{i}.jpg')
+        images = [dict(id=i, file_name=f'{i}.jpg', width=96, height=64) for i in (1, 2)]
+        boxes = [dict(id=i, image_id=i, category_id=i, bbox=[9, 9, 50, 40], area=2000, iscrowd=0) for i in (1, 2)]
+        (tmp_path / f'data/fruit/annotations/{split}.json').write_text(
+            json.dumps(dict(images=images, annotations=boxes, categories=categories)))
+    run = train(tmp_path, 'fruit', 'train_cfg.max_epochs=1', 'train_dataloader.dataset.pipeline.2.scale=(96,64)',
+                'val_dataloader.dataset.pipeline.1.scale=(96,64)', 'model.test_cfg.score_thr=0.')
+    assert run.returncode == 0, run.stderr
+    assert (tmp_path / 'work_dirs/small/epoch_1.pth').is_file() and 'coco/bbox_mAP' in run.stdout
+
+
+def train(folder, sign, *options):
+    """Train the example of docs/your_data.md that holds a sign, with a small backbone."""
+    code, = (code for code in blocks(OWN_DATA) if sign in code)
+    (folder / 'shown.py').write_text(code.replace("'configs/", f"'{REPO / 'configs'}/"))
+    (folder / 'small.py').write_text(SMALL.format('shown.py'))
+    options = 'train_dataloader.num_workers=0', 'val_dataloader.num_workers=0', *options
+    return subprocess.run([sys.executable, REPO / 'tools/train.py', 'small.py', '--cfg-options', *options],
+                          cwd=folder, capture_output=True, text=True)
