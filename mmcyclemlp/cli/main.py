@@ -15,7 +15,7 @@ def main() -> int:
     if name in MAINS:
         return import_module(f'.{name}', __package__).main(argv)
     scripts = {path.stem.replace('_', '-'): path for folder in ('analysis', 'datasets')
-               for path in sorted((PROJECT / 'tools' / folder).glob('*.py')) if path.read_text().startswith('#!')}
+               for path in sorted((PROJECT / 'tools' / folder).glob('*.py')) if '@command' in path.read_text()}
     if name in scripts:
         sys.path.insert(0, str(scripts[name].parent))  # as Python does for a script
         return import_module(scripts[name].stem).main(argv)
