@@ -1,68 +1,97 @@
-"""Time CycleMLP-B1, its layers computed in several ways, against its neighbours; its scaling; a block's memory."""
+"""Time CycleMLP-B1 and its layers, computed in several ways, against others; its scaling, memory and profile."""
 import sys
-from dataclasses import replace
-from typing import List, Optional
+from pathlib import Path
+from typing import List, Optional, Tuple
 
 import torch
 from bench import cli
-from bench.groups import Rival, Settings, check_names, measure, row_of
+from bench.environment import bf16_reason
+from bench.measuring import DTYPES, Candidate, Settings, check_names, measure, row_of
 from bench.networks import (
+    DEFINED,
+    PLAIN,
     Makers,
-    backend_reason,
     cyclemlp,
-    defined,
+    layer_variants,
     neighbours,
+    network_variants,
     randomise,
+    recast,
     require_timm,
     select,
-    variants,
 )
-from bench.operators import DTYPES, stage_shapes
-from bench.plots import plot_scaling
-from bench.profile import RUNS, operators_ms
 from bench.rows import Row
-from bench.tables import groups_of, memory_table, profile_table, scaling_table
-from bench.tasks import Task, images
+from bench.tables import conditions, operator_table
+from bench.tasks import Task, images, machine_rates
 from torch import nn
 
-from mmcyclemlp.models import ARCHS, CycleBlock
-from mmcyclemlp.ops import BACKENDS
+from mmcyclemlp.models import ARCHS, CycleBlock, CycleFC
+from mmcyclemlp.ops.cycle_fc import deform_conv_reason
 
-QUICK = ['b1', 'b1-deform_conv', 'b1-linear', 'resnet18']
-SIDES = (224, 448, 672, 896, 1120, 1344)
-QUICK_SIDES = (224, 448)
-PROFILED = ('b1', 'b1-linear', 'resnet18')
+QUICK = ['b1', 'b1-deform_conv', 'b1-linear', 'resnet18 channels last']
+SIDES = (224, 448, 896)
 FIXED_SIZE = 'mixer_b16_224'  # its weights mix positions, so they belong to one size
+PROFILED_CALLS = 5
+# ms of the shift and the library's product by the bandwidth of an H200: bfloat16, 256 images, in a CUDA graph.
+EXPECTED_MS = {'forward': (0.11, 0.08, 0.06, 0.025), 'forward+backward': (0.46, 0.34, 0.24, 0.09)}
 
 
-def rivals_of(task: Task, ours: Makers, reference: nn.Module, others: Makers, compiled: bool) -> List[Rival]:
-    """Rivals at a task; ours are checked against the reference form, but for the one with linear layers."""
-    expected = task.expected(reference)
+def stage_shapes(arch: str, height: int, width: int, batch: int) -> List[Tuple[int, int, int, int]]:
+    """``[B, H, W, C]`` of the four stages for an image: the stem makes (H + 1) // 4 rows, then halves, rounded up."""
+    height, width = (height + 1) // 4, (width + 1) // 4
+    shapes = []
+    for channels in ARCHS[arch]['embed_dims']:
+        shapes.append((batch, height, width, channels))
+        height, width = (height + 1) // 2, (width + 1) // 2
+    return shapes
+
+
+def candidates_of(task: Task, ours: Makers, model: nn.Module, others: Optional[Makers] = None,
+                  compiled: bool = False) -> List[Candidate]:
+    """Candidates at a task; ours are checked against the definition of ``model``, but for those with linear layers."""
+    unfit = bf16_reason(task.device) if task.dtype == torch.bfloat16 else None
+    expected = None if unfit else task.expected(recast(model, DEFINED))
+    limit = task.expected(recast(model, PLAIN)) if isinstance(model, CycleFC) and not unfit else None
     result = []
-    for name, make in {**ours, **others}.items():
-        backend = name.partition('-')[2]
-        reason = backend_reason(backend, task.dtype, task.x.device) if backend in BACKENDS else None
-        if reason is not None:
-            result.append(Rival(name, reason=reason))
+    for name, make in {**ours, **(others or {})}.items():
+        reason = unfit or (deform_conv_reason(task.dtype, task.device) if 'deform_conv' in name else None)
+        if reason:
+            result.append(Candidate(name, reason=reason))
             continue
-        same = name in ours and backend != 'linear'
-        # Of a training step PyTorch's counter is wrong where convolutions have groups.
-        counted = not task.training and backend not in ('deform_conv', 'original', 'triton')
-        result.append(task.rival(name, make(), expected if same else None, compiled, counted=counted))
+        right = None if name not in ours else limit if 'linear' in name else expected
+        counted = not any(word in name for word in ('deform_conv', 'original', 'torchvision'))
+        result.append(task.candidate(name, make(), right, compiled, counted, name == FIXED_SIZE))
     return result
 
 
-def label(settings: Settings, training: bool) -> str:
-    """The dtype as tables call it: training in a reduced one is mixed precision."""
-    return f'{settings.dtype}-amp' if training and settings.dtype != 'fp32' else settings.dtype
+def base_row(settings: Settings, task: Task, suite: str, case: str, mode: str = 'eager', kernel: str = '') -> Row:
+    """What the rows of a task share."""
+    words = ('forward', 'forward+backward') if task.labels is None else ('inference', 'training step')
+    return row_of(settings, suite, case, task.x.shape, words[task.training], mode,
+                  settings.dtype + '-amp' * task.mixed, kernel)
+
+
+def measure_layer(settings: Settings, case: str, shape: tuple, backward: bool, mode: str,
+                  names: Optional[List[str]] = None, kernel: Tuple[int, int] = (1, 3),
+                  extra: Optional[Makers] = None) -> List[Row]:
+    """The rows of one CycleFC layer on x ``[B, H, W, C]``; a kernel of (3, 1) takes the same time."""
+    layer = randomise(CycleFC(shape[3], shape[3], kernel))
+    ours = {**layer_variants(layer, settings.device), **(extra or {})}
+    check_names(names, ours)
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(settings.device)
+    task = Task(x, DTYPES[settings.dtype], backward, mixed=False)
+    if mode == 'compiled':
+        torch._dynamo.reset()  # else the limit on recompilations would end in eager mode after a few shapes
+    return measure(base_row(settings, task, 'ops', case, mode, 'x'.join(map(str, kernel))),
+                   candidates_of(task, select(ours, names), layer, {}, mode == 'compiled'), settings)
 
 
 def measure_networks(settings: Settings, batch: int, side: int, training: bool, compiled: bool,
-                     names: Optional[List[str]] = None, model: Optional[nn.Module] = None) -> List[Row]:
-    """The rows of B1, or of another classifier in its place, and its rivals at one size."""
-    dtype = DTYPES[settings.dtype]
+                     names: Optional[List[str]] = None, model: Optional[nn.Module] = None,
+                     suite: str = 'models') -> List[Row]:
+    """The rows of B1, or of another classifier in its place, beside the others at one size, and the machine's rate."""
     model = cyclemlp('b1') if model is None else model
-    ours, others = variants(model, 'b1', dtype, settings.device), neighbours()
+    ours, others = network_variants(model, 'b1'), neighbours()
     check_names(names, [*ours, *others])
     ours, others = select(ours, names), select(others, names)
     if others:
@@ -70,87 +99,91 @@ def measure_networks(settings: Settings, batch: int, side: int, training: bool, 
     if compiled:
         torch._dynamo.reset()
         torch._dynamo.config.recompile_limit = 64  # the networks share code objects
-    x, labels = images(batch, side, side, settings.device)
-    task = Task(x, dtype, training, labels)
-    base = row_of(settings, 'models', 'network', f'{batch}x3x{side}x{side}',
-                  'training step' if training else 'inference', batch, 'compiled' if compiled else 'eager',
-                  label(settings, training))
-    return measure(base, rivals_of(task, ours, defined(model), others, compiled), settings)
+        torch._inductor.config.freezing = not training
+    x, labels = images(batch, side, settings.device)
+    task = Task(x, DTYPES[settings.dtype], training, labels)
+    candidates = candidates_of(task, ours, model, others, compiled)
+    if suite == 'models' and not all(candidate.reason for candidate in candidates):
+        candidates += machine_rates(task.dtype, settings.device)
+    base = base_row(settings, task, suite, 'network', 'compiled' if compiled else 'eager')
+    return measure(base, candidates, settings)
 
 
-def measure_profile(settings: Settings, batch: int, training: bool, compiled: bool, name: str) -> List[Row]:
-    """Where the time of B1, or of a neighbour, goes; a row an operator."""
-    dtype = DTYPES[settings.dtype]
-    makers = {**variants(cyclemlp('b1'), 'b1', dtype, settings.device), **neighbours()}
-    check_names([name], makers)
-    x, labels = images(batch, 224, 224, settings.device)
-    task = Task(x, dtype, training, labels)
-    rival = task.rival(name, makers[name](), None, compiled)
-    base = row_of(settings, 'profile', name, f'{batch}x3x224x224', 'training step' if training else 'inference', batch,
-                  'compiled' if compiled else 'eager', label(settings, training))
-    return [replace(base, rival=f'{operator} x {calls}', median_ms=ms, samples=RUNS)
-            for operator, ms, calls in operators_ms(rival.call)]
-
-
-def measure_scaling(settings: Settings, batch: int, side: int, model: Optional[nn.Module] = None) -> List[Row]:
-    """Inference at one size beside MLP-Mixer, with what a training step would keep for the backward pass."""
-    require_timm()
-    dtype = DTYPES[settings.dtype]
-    model = cyclemlp('b1') if model is None else model
-    make = variants(model, 'b1', dtype, settings.device)['b1']
-    x, labels = images(batch, side, side, settings.device)
-    inference, training = (Task(x, dtype, trains, labels) for trains in (False, True))
-    rival = inference.rival('b1', make(), inference.expected(defined(model)), compiled=False)
-    rival.saved = training.rival('b1', make(), None, compiled=False).saved
-    mixer = inference.rival(FIXED_SIZE, neighbours()[FIXED_SIZE](), None, compiled=False, may_fail=True)
-    base = row_of(settings, 'scaling', 'network', f'{batch}x3x{side}x{side}', 'inference', batch)
-    return measure(base, [rival, mixer], settings)
-
-
-def measure_block(settings: Settings, case: str, shape: tuple, mlp_ratio: float, compiled: bool = False) -> List[Row]:
+def measure_block(settings: Settings, case: str, shape: tuple, mlp_ratio: float) -> List[Row]:
     """One block on x ``[B, H, W, C]``, forward and backward: what it keeps, and what it takes at its peak."""
-    dtype = DTYPES[settings.dtype]
     model = randomise(CycleBlock(shape[3], mlp_ratio))
-    random = torch.Generator().manual_seed(0)
-    x = torch.randn(shape, generator=random).to(settings.device).requires_grad_()
-    base = row_of(settings, 'memory', case, 'x'.join(map(str, shape)), 'forward+backward', shape[0],
-                  'compiled' if compiled else 'eager', label(settings, True))
-    makers = variants(model, 'b1', dtype, settings.device)
-    return measure(base, rivals_of(Task(x, dtype, True), makers, defined(model), {}, compiled), settings)
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(settings.device)
+    task = Task(x, DTYPES[settings.dtype], True)
+    return measure(base_row(settings, task, 'memory', case), candidates_of(task, network_variants(model, 'b1'), model),
+                   settings)
+
+
+def profile(settings: Settings, batch: int, training: bool, compiled: bool, name: str, folder: Path) -> None:
+    """Print and keep the profiler's own table of a network; on its first line what it is of."""
+    makers = {**network_variants(cyclemlp('b1'), 'b1'), **neighbours()}
+    check_names([name], makers)
+    x, labels = images(batch, 224, settings.device)
+    task = Task(x, DTYPES[settings.dtype], training, labels)
+    row = base_row(settings, task, 'profile', name, 'compiled' if compiled else 'eager')
+    call = task.candidate(name, makers[name](), compiled=compiled).call
+    for _ in range(3):
+        call()
+    activities = [torch.profiler.ProfilerActivity.CPU] + [torch.profiler.ProfilerActivity.CUDA] * x.is_cuda
+    with torch.profiler.profile(activities=activities, acc_events=True) as profiler:
+        for _ in range(PROFILED_CALLS):
+            call()
+    table = profiler.key_averages().table(f'self_{"device" if x.is_cuda else "cpu"}_time_total', row_limit=10,
+                                          max_name_column_width=40)
+    text = f'{name}, {conditions(row)}, {PROFILED_CALLS} calls; {row.device}, commit {row.commit}\n{table}'
+    print(f'\n{text}')
+    folder.mkdir(parents=True, exist_ok=True)
+    words = f'profile {row.device_type} {name} {conditions(row)}'.replace(',', '').replace(' ', '-')
+    (folder / f'{words}.txt').write_text(text)
 
 
 def main(argv: Optional[List[str]] = None) -> int:
     parser = cli.parser(__doc__, seconds=20.)
     what = parser.add_mutually_exclusive_group()
-    what.add_argument('--scaling', action='store_true', help='time and memory a pixel, from 224x224 to 1344x1344')
+    what.add_argument('--layers', action='store_true', help='one CycleFC of each stage; --train adds its backward pass')
+    what.add_argument('--scaling', action='store_true', help='time and memory per pixel, from 224x224 to 896x896')
     what.add_argument('--memory', action='store_true', help='what one block of each stage keeps for its backward pass')
-    what.add_argument('--profile', action='store_true', help='in which operators B1 and ResNet-18 spend their time')
+    what.add_argument('--profile', action='store_true', help='in which operators the time goes, of b1 by default')
     args = parser.parse_args(argv)
-    settings = cli.settings_of(args)
-    cuda = settings.device.type == 'cuda'
-    book = cli.Book(args.out, args.quick)
-    batch = args.batch or (256 if cuda else 8)
-    if args.scaling:
-        for side in QUICK_SIDES if args.quick else SIDES:
-            # The same number of pixels at every size, so that the device is as busy.
-            largest = (QUICK_SIDES if args.quick else SIDES)[-1]
-            count = max(1, (args.batch or (8 if cuda else 1)) * largest**2 // side**2)
-            book.measure(f'{side}x{side}', lambda: measure_scaling(settings, count, side))  # noqa: B023
-        plot_scaling(book.rows, args.out / 'scaling.png')
-        print(f'\n{scaling_table(groups_of(book.rows, "scaling"))}\n\nwrote {args.out / "scaling.png"}')
-    elif args.profile:
-        for name in args.rivals or PROFILED:
-            book.measure(name, lambda: measure_profile(settings, batch, args.train, args.compile, name))  # noqa: B023
-        print(f'\n{profile_table(groups_of(book.rows, "profile"))}')
-    elif args.memory:
-        for stage, shape in enumerate(stage_shapes('b1', 224, 224, batch)):
-            ratio = ARCHS['b1']['mlp_ratios'][stage]
-            case = f'b1 block of stage {stage + 1}'
-            book.measure(case, lambda: measure_block(settings, case, shape, ratio, args.compile))  # noqa: B023
-        print(f'\n{memory_table(groups_of(book.rows, "memory"))}')
-    else:
-        names = args.rivals or (QUICK if args.quick else None)
-        book.measure('networks', lambda: measure_networks(settings, batch, 224, args.train, args.compile, names))
+    cores = torch.get_num_threads()
+    threads, batch = [1, cores], [8, 8] if args.train else [1, 8]
+    if args.layers or args.scaling or args.memory or args.compile:
+        threads, batch = [cores], [1 if args.scaling else 8]
+    book, layers = cli.Book(args), []
+    mode = 'compiled' if args.compile else 'graph' if args.device == 'cuda' else 'eager'
+    for settings, count in cli.conditions(args, threads, batch):
+
+        def add(function, *arguments, show=True) -> List[Row]:
+            return book.measure(settings, lambda: function(settings, *arguments), show)  # noqa: B023 (called at once)
+
+        if args.layers:
+            layers += [add(measure_layer, f'b1 stage {stage}', shape, backward, mode, args.candidates, show=False)
+                       for backward in (False, True)[:1 + args.train]
+                       for stage, shape in enumerate(stage_shapes('b1', 224, 224, count), 1)]
+        elif args.memory:
+            settings.rounds = 0
+            for stage, shape in enumerate(stage_shapes('b1', 224, 224, count)):
+                add(measure_block, f'b1 block of stage {stage + 1}', shape, ARCHS['b1']['mlp_ratios'][stage])
+        elif args.scaling:
+            sides = SIDES[:2] if args.quick else SIDES
+            for side in sides:  # with the same number of pixels, so that the device is as busy
+                add(measure_networks, count * (sides[-1] // side)**2, side, False, False, ['b1', FIXED_SIZE], None,
+                    'scaling')
+        elif args.profile:
+            torch.set_num_threads(settings.threads)
+            for name in args.candidates or ['b1']:
+                profile(settings, count, args.train, args.compile, name, args.out)
+        else:
+            names = args.candidates or (QUICK if args.quick else None)
+            add(measure_networks, count, 224, args.train, args.compile, names)
+    if layers:
+        expected = {(f'b1 stage {stage}', direction): ms for direction, values in EXPECTED_MS.items()
+                    for stage, ms in enumerate(values, 1)}
+        print(f'\n{operator_table(layers, expected if mode == "graph" else {})}')
     return book.close()
 
 

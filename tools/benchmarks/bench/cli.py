@@ -2,36 +2,34 @@
 import argparse
 import sys
 from pathlib import Path
-from typing import Callable, List, Sequence
+from typing import Callable, List, Sequence, Tuple
 
 import torch
-from rich.console import Console
 
 from mmcyclemlp.engine import input_errors
 from mmcyclemlp.errors import InputError
 
-from .groups import Settings, is_fault
-from .rows import Row, group_table, group_title, merge, read_csv, write_csv
-from .targets import judge, verdict_table
+from .measuring import DTYPES, Settings
+from .rows import Row, merge, read_csv, write_csv
+from .tables import group_table, group_title
 
 
 def parser(description: str, seconds: float) -> argparse.ArgumentParser:
     """Options of every benchmark that measures."""
     result = argparse.ArgumentParser(description=description)
     result.add_argument('--device', default='cpu', choices=('cpu', 'cuda'))
-    result.add_argument('--dtype', default='fp32', choices=('fp32', 'bf16', 'fp16'),
-                        help='inference converts the weights; training keeps them float32 under autocast')
-    result.add_argument('--threads', type=positive, help='CPU threads; default as PyTorch finds them')
-    result.add_argument('--batch', type=positive,
-                        help='default 8 on a CPU, 256 on CUDA; with --scaling, at the largest size, 1 and 8')
+    result.add_argument('--dtype', default='fp32', choices=DTYPES,
+                        help='bf16 on a CPU, and training, is autocast; inference on CUDA converts the weights')
+    result.add_argument('--threads', type=positive, nargs='+', metavar='N',
+                        help='CPU threads, several to measure each with the batch at its place in --batch')
+    result.add_argument('--batch', type=positive, nargs='+', metavar='N', help='images at once')
     result.add_argument('--seconds', type=float, default=seconds,
-                        help='for the samples of one group of rivals; 5 rounds at least (default: %(default)s)')
+                        help='for the samples of a group; a few rounds at least (default: %(default)s)')
     result.add_argument('--iters', type=positive, help='rounds a group, instead of --seconds')
-    result.add_argument('--compile', action='store_true', help='measure the rivals under torch.compile')
-    result.add_argument('--train', action='store_true',
-                        help='measure forward and backward (networks: a training step) instead of inference')
-    result.add_argument('--rivals', nargs='+', metavar='NAME', help='only these rivals')
-    result.add_argument('--quick', action='store_true', help='few rivals and rounds, to see that all works')
+    result.add_argument('--compile', action='store_true', help='measure under torch.compile, inference with freezing')
+    result.add_argument('--train', action='store_true', help='forward and backward (networks: a training step)')
+    result.add_argument('--candidates', nargs='+', metavar='NAME', help='only these')
+    result.add_argument('--quick', action='store_true', help='few candidates and rounds, to see that all works')
     result.add_argument('--out', type=Path, default=Path('work_dirs/benchmarks'),
                         help='folder of speed.csv, whose groups are replaced by new ones (default: %(default)s)')
     return result
@@ -45,52 +43,52 @@ def positive(text: str) -> int:
     return value
 
 
-def settings_of(args: argparse.Namespace) -> Settings:
-    """Check device and threads, and set the number of threads."""
+def conditions(args: argparse.Namespace, threads: List[int], batch: List[int]) -> List[Tuple[Settings, int]]:
+    """Settings and batch of each group, from the options or else from the defaults; one of either goes with each.
+
+    On CUDA the default is one group of 256 images.
+    """
     if args.device == 'cuda' and not torch.cuda.is_available():
         raise InputError('--device cuda needs a CUDA GPU, but PyTorch sees none here; use --device cpu')
     if args.dtype == 'fp16' and args.device == 'cpu':
         raise InputError('--dtype fp16 is for GPUs; on a CPU use fp32 or bf16')
-    if args.threads:
-        torch.set_num_threads(args.threads)
-    return Settings(torch.device(args.device), args.dtype, torch.get_num_threads(), args.seconds,
-                    3 if args.quick and not args.iters else args.iters)
+    if args.device == 'cuda':
+        threads, batch = threads[-1:], [256]
+    threads, batch = args.threads or threads, args.batch or batch
+    if len(threads) != len(batch) and 1 not in (len(threads), len(batch)):
+        raise InputError(f'--threads {threads} and --batch {batch} are not as many; give as many, or one of either')
+    count, rounds = max(len(threads), len(batch)), 2 if args.quick and not args.iters else args.iters
+    return [(Settings(torch.device(args.device), args.dtype, t, args.seconds, rounds), b)
+            for t, b in zip(threads * (count // len(threads)), batch * (count // len(batch)))]
 
 
 class Book:
     """Takes groups as they are measured: prints each and keeps the file complete, should the run be stopped."""
 
-    def __init__(self, folder: Path, quick: bool):
+    def __init__(self, args: argparse.Namespace):
         # Numbers of a quick run never replace others.
-        self.path = folder / ('speed-quick.csv' if quick else 'speed.csv')
+        self.path = args.out / ('speed-quick.csv' if args.quick else 'speed.csv')
         self.old = read_csv(self.path) if self.path.exists() else []
         self.rows: List[Row] = []
-        self.console = Console(stderr=True)
 
-    def measure(self, label: str, make: Callable[[], Sequence[Row]]) -> List[Row]:
-        """Run ``make`` under a progress line, and take in its rows."""
-        with self.console.status(label):
-            rows = list(make())
+    def measure(self, settings: Settings, make: Callable[[], Sequence[Row]], show: bool = True) -> List[Row]:
+        """Run ``make`` on the threads of the settings, and take in its rows."""
+        torch.set_num_threads(settings.threads)
+        rows = list(make())
         self.rows += rows
-        print(f'\n{group_title(rows[0])}\n\n{group_table(rows)}', flush=True)
+        print(f'\n{group_title(rows[0])}' + (f'\n\n{group_table(rows)}' if show else ''), flush=True)
         write_csv(merge(self.old, self.rows), self.path)
         return rows
 
     def close(self) -> int:
-        """Print conditions, verdicts and the file; 1 if a result was wrong or a rival failed."""
-        first = self.rows[0]
-        print(f'\ncommit {first.commit}, {first.date}; {first.versions}')
-        verdicts = judge(self.rows)
-        if verdicts:
-            print(f'\n{verdict_table(verdicts)}')
-        elif first.suite in ('ops', 'models'):
-            print('\nNo target speaks of these conditions; on a CPU they are for 2 threads, float32 and batch 8, '
-                  'on a GPU for bfloat16 and batch 256.')
-        print(f'\nwrote {self.path}')
-        faults = [row for row in self.rows if is_fault(row)]
-        for row in faults:
-            print(f'error: {row.rival}: {row.status} ({group_title(row)})', file=sys.stderr)
-        return 1 if faults else 0
+        """Print the conditions and the file; 1 if a result was wrong or a candidate failed."""
+        if not self.rows:
+            return 0
+        print(f'\ncommit {self.rows[0].commit}, {self.rows[0].date}; {self.rows[0].versions}\n\nwrote {self.path}')
+        for row in self.rows:
+            if row.is_fault:
+                print(f'error: {row.candidate}: {row.status} ({group_title(row)})', file=sys.stderr)
+        return int(any(row.is_fault for row in self.rows))
 
 
 def run(main: Callable[[], int]) -> int:

@@ -1,59 +1,52 @@
 """Where and with what a number was measured."""
-import datetime
 import os
 import platform
 import subprocess
 from importlib import metadata
 from pathlib import Path
+from typing import Optional
 
 import torch
 
-import mmcyclemlp
-
-REPO = Path(__file__).resolve().parents[3]
-DISTRIBUTIONS = ('torch', 'torchvision', 'triton', 'onedl-mmengine', 'onedl-mmcv', 'timm')
+CPUINFO = Path('/proc/cpuinfo')
+DISTRIBUTIONS = ('mmcyclemlp', 'torch', 'torchvision', 'triton', 'onedl-mmengine', 'onedl-mmcv', 'timm')
 
 
 def device_name(device: torch.device) -> str:
     """The model of a processor and its number of cores; no name of a machine."""
     if device.type == 'cuda':
         return torch.cuda.get_device_name(device)
-    model = platform.processor() or platform.machine()
-    info = Path('/proc/cpuinfo')
-    if info.exists():
-        model = next((line.split(':', 1)[1].strip() for line in info.read_text().splitlines()
-                      if line.startswith('model name')), model)
+    lines = CPUINFO.read_text().splitlines() if CPUINFO.exists() else []
+    model = next((line.split(':', 1)[1].strip() for line in lines if line.startswith('model name')),
+                 platform.processor() or platform.machine())
     return f'{model}, {os.cpu_count()} cores'
+
+
+def bf16_reason(device: torch.device) -> Optional[str]:
+    """Why bfloat16 is not worth a measurement on a device, or None."""
+    if device.type == 'cpu' and CPUINFO.exists() and not {'avx512_bf16', 'amx_bf16'} & {*CPUINFO.read_text().split()}:
+        return 'this processor has no products in bfloat16 (neither avx512_bf16 nor amx_bf16 in /proc/cpuinfo)'
+    return None
 
 
 def versions() -> str:
     """Versions of what the numbers depend on, in one line."""
-    found = [f'python {platform.python_version()}', f'mmcyclemlp {mmcyclemlp.__version__}']
-    for name in DISTRIBUTIONS:
-        try:
-            found.append(f'{name} {metadata.version(name)}')
-        except metadata.PackageNotFoundError:
-            continue
-    if torch.cuda.is_available():
-        found.append(f'CUDA {torch.version.cuda}')
-    return '; '.join(found)
+    installed = {found.name: found.version for found in metadata.distributions()}
+    found = [f'python {platform.python_version()}', *(f'{n} {installed[n]}' for n in DISTRIBUTIONS if n in installed)]
+    return '; '.join(found + [f'CUDA {torch.version.cuda}'] * torch.cuda.is_available())
 
 
 def commit() -> str:
     """The commit measured, with ``+`` where files differ from it; outside a checkout, ``$MMCYCLEMLP_COMMIT``."""
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(['git', '-C', Path(__file__).parent, *arguments], check=True, capture_output=True,
+                              text=True).stdout.strip()
+
     if os.environ.get('MMCYCLEMLP_COMMIT'):
         return os.environ['MMCYCLEMLP_COMMIT']
     try:
-        head = _git('rev-parse', '--short=12', 'HEAD')
-        return head + ('+' if _git('status', '--porcelain', '--', 'mmcyclemlp', 'tools/benchmarks') else '')
+        changed = git('status', '--porcelain', '--', ':/mmcyclemlp', ':/tools/benchmarks')
+        return git('rev-parse', '--short=12', 'HEAD') + '+' * bool(changed)
     except (OSError, subprocess.CalledProcessError):
         return 'unknown'
-
-
-def _git(*arguments: str) -> str:
-    return subprocess.run(['git', *arguments], cwd=REPO, check=True, capture_output=True, text=True).stdout.strip()
-
-
-def today() -> str:
-    """The date, UTC."""
-    return datetime.datetime.now(datetime.timezone.utc).strftime('%Y-%m-%d')

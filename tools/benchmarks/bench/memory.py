@@ -1,8 +1,10 @@
-"""What a call takes of memory: its peak, and what a forward pass keeps for the backward pass."""
+"""What a call takes of memory, and how much arithmetic it does."""
 from typing import Callable, Dict, Iterable
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry, sdpa_flop_count
 
 
 def peak_bytes(call: Callable[[], object], device: torch.device) -> int:
@@ -44,3 +46,29 @@ def saved_bytes(forward: Callable[[], object], parameters: Iterable[Tensor]) -> 
         output = forward()
     del output
     return sum(storages.values())
+
+
+class _Flops(TorchDispatchMode):
+    """PyTorch's counter hooks into all modules, and layers that somebody listens to take their slower form."""
+
+    total = 0
+    known = {**flop_registry, torch.ops.aten._scaled_dot_product_flash_attention_for_cpu:
+             lambda q, k, v, *_, out_val=None, **__: sdpa_flop_count(q.shape, k.shape, v.shape)}
+    if hasattr(torch.ops.mkldnn, '_linear_pointwise'):
+        known[torch.ops.mkldnn._linear_pointwise] = lambda x, *_, out_val, **__: 2 * x.numel() * out_val.shape[-1]
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        out = function(*args, **(kwargs or {}))
+        if function._overloadpacket in self.known:
+            self.total += self.known[function._overloadpacket](*args, **(kwargs or {}), out_val=out)
+        return out
+
+
+def gflop_of(call: Callable[[], object]) -> float:
+    """Floating point operations of a call's products and convolutions, in 10^9; a multiply-add counts as two.
+
+    What is not known, such as a deformable convolution, is not in it.
+    """
+    with torch.no_grad(), _Flops() as counter:
+        call()
+    return counter.total / 1e9
