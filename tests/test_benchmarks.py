@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from mmcyclemlp.engine import input_errors
 from mmcyclemlp.models import CycleMLP
 from mmcyclemlp.ops import cycle_fc
 
@@ -26,14 +27,14 @@ def load(name):
 
 sys.path.insert(0, str(FOLDER))
 try:
-    from bench import cli, environment, measuring, memory, networks, rows, tables, tasks
+    from bench import measuring, networks, rows, tables, tasks
     models, report = map(load, ('models', 'report'))
 finally:
     sys.path.remove(str(FOLDER))
 
 CPU = torch.device('cpu')
 SETTINGS = measuring.Settings(CPU, 'fp32', 1, 0., rounds=1)
-TINY = dict(depths=(1, 1, 1, 1), embed_dims=(16, 24, 32, 48), mlp_ratios=(2, 2, 2, 2))
+TINY = dict(depths=(1, 1, 1, 1), embed_dims=(32, 40, 48, 64), mlp_ratios=(2, 2, 2, 2))
 SHAPE = (2, 6, 7, 10)
 VARIANTS = [f'b1{end}' for end in ('', '-shift_gemm', '-linear', '-deform_conv', '-original')]
 
@@ -41,17 +42,22 @@ VARIANTS = [f'b1{end}' for end in ('', '-shift_gemm', '-linear', '-deform_conv',
 @pytest.fixture
 def bf16(monkeypatch):
     """A processor that multiplies in bfloat16, or is taken for one."""
-    monkeypatch.setattr(models, 'bf16_reason', lambda device: None)
+    monkeypatch.setattr(models, 'bf16_reason', lambda dtype, device: None)
+
+
+def run(main):
+    with input_errors():
+        return main()
 
 
 def tiny():
-    return networks.randomise(networks.Classifier(CycleMLP(TINY), 48))
+    return networks.randomise(networks.Classifier(CycleMLP(TINY), 64))
 
 
 def layer_by(function):
-    """A maker's form of a CycleFC computed by a function of (x, weight, bias, kernel_size)."""
+    """The maker of a CycleFC that is computed by a function of (x, weight, bias, kernel_size)."""
     layer = networks.randomise(networks.CycleFC(10, 10, (1, 3)))
-    return partial(networks.recast, layer, {networks.CycleFC: networks.layer_of(function)})
+    return partial(networks.recast, layer, networks.layer_by(function))
 
 
 def by_candidate(measured):
@@ -60,7 +66,8 @@ def by_candidate(measured):
 
 def made(candidate, ms, **columns):
     """A row as if it had been measured."""
-    row = measuring.row_of(SETTINGS, 'ops', 'b1 stage 1', (8, 56, 56, 64), 'forward', kernel='1x3')
+    task = tasks.Task(torch.empty(8, 56, 56, 64), torch.float32, False)
+    row = task.row(SETTINGS, 'ops', 'b1 stage 1', kernel='1x3')
     return replace(row, candidate=candidate, median_ms=ms, q20_ms=ms, q80_ms=ms, samples=1, images_per_s=8e3 / ms,
                    threads=2, **columns)
 
@@ -71,10 +78,12 @@ def made(candidate, ms, **columns):
 @NEEDS_OPERATORS
 @pytest.mark.parametrize('backward', [False, True])
 @pytest.mark.parametrize('kernel', [(1, 3), (3, 1)])
-def test_layers_agree_and_a_wrong_one_gets_no_number(kernel, backward):
+def test_layers_agree_and_a_wrong_one_gets_no_number(kernel, backward, monkeypatch):
     wrong = {'turned': layer_by(lambda x, w, b, k: cycle_fc(x, w, b, kernel[::-1])),
              'flipped': layer_by(lambda x, w, b, k: cycle_fc(x.flip(1, 2), w, b, kernel).flip(1, 2))}
-    found = by_candidate(models.measure_layer(SETTINGS, 'tiny', SHAPE, backward, 'eager', None, kernel, wrong))
+    right = networks.layer_variants
+    monkeypatch.setattr(networks, 'layer_variants', lambda *arguments: {**right(*arguments), **wrong})
+    found = by_candidate(models.measure_layer(SETTINGS, 'tiny', SHAPE, backward, 'eager', None, kernel))
     assert set(found) == {'auto', 'linear', 'linear-ours', 'torchvision', 'deform_conv', 'turned', 'flipped'}
     for name, row in found.items():
         if name in wrong:
@@ -104,11 +113,11 @@ def test_a_backend_is_skipped_with_its_reason(bf16):
 def test_bfloat16_is_skipped_where_the_processor_has_no_products_in_it(tmp_path, monkeypatch):
     for flags, fits in (('avx2 avx512_bf16', True), ('amx_bf16', True), ('avx2 fma', False)):
         (tmp_path / 'cpuinfo').write_text(f'model name\t: A Processor\nflags\t\t: {flags}\n')
-        monkeypatch.setattr(environment, 'CPUINFO', tmp_path / 'cpuinfo')
-        assert (environment.bf16_reason(CPU) is None) == fits
-        assert environment.device_name(CPU).startswith('A Processor, ')
-        assert environment.bf16_reason(torch.device('cuda')) is None
-    found = models.measure_networks(replace(SETTINGS, dtype='bf16'), 1, 32, False, False, ['b1', 'b1-linear'], tiny())
+        monkeypatch.setattr(rows, 'CPUINFO', tmp_path / 'cpuinfo')
+        assert (rows.bf16_reason(torch.bfloat16, CPU) is None) == fits
+        assert rows.device_name(CPU).startswith('A Processor, ')
+        assert rows.bf16_reason(torch.bfloat16, torch.device('cuda')) is None
+    found = models.measure_networks(replace(SETTINGS, dtype='bf16'), 1, 32, False, 'eager', ['b1', 'b1-linear'], tiny())
     assert [row.candidate for row in found] == ['b1', 'b1-linear']
     assert all(row.status.startswith('skipped: this processor has no products in bfloat16') for row in found)
 
@@ -123,14 +132,14 @@ def test_the_definition_is_the_oracle():
 
 def test_agreement_is_asked_of_each_tensor():
     reference = [torch.randn(50).double() for _ in range(2)]
-    expected = measuring.expect(reference, [tensor.float() for tensor in reference], torch.float32)
-    assert measuring.check([tensor.float() for tensor in reference], expected).agrees
+    expected = measuring.Expected(reference, [tensor.float() for tensor in reference], torch.float32)
+    assert expected.check([tensor.float() for tensor in reference])[1]
     # A small tensor that is wrong is found beside a large one.
     expected.tensors[0] *= 1e6
-    off = measuring.check([expected.tensors[0], reference[1] + 1e-3], expected)
-    assert not off.agrees and off.error < 1e-6
-    assert not measuring.check([expected.tensors[0], reference[1] * float('nan')], expected).agrees
-    assert not measuring.check([expected.tensors[0], reference[1][:1]], expected).agrees
+    off = expected.check([expected.tensors[0], reference[1] + 1e-3])
+    assert not off[1] and off[0] < 1e-6
+    assert not expected.check([expected.tensors[0], reference[1] * float('nan')])[1]
+    assert not expected.check([expected.tensors[0], reference[1][:1]])[1]
 
 
 @NEEDS_OPERATORS
@@ -138,7 +147,8 @@ def test_agreement_is_asked_of_each_tensor():
 @pytest.mark.parametrize('train', [False, True])
 def test_networks_agree(dtype, train, bf16, monkeypatch):
     monkeypatch.setitem(tasks.RATE_SIZES, 'cpu', 64)
-    found = by_candidate(models.measure_networks(replace(SETTINGS, dtype=dtype), 4, 64, train, False, VARIANTS, tiny()))
+    settings = replace(SETTINGS, dtype=dtype)
+    found = by_candidate(models.measure_networks(settings, 4, 64, train, 'eager', VARIANTS, tiny()))
     rates = ['product, oneDNN', 'product, MKL'][:1 + (dtype == 'fp32')]
     assert list(found) == [*VARIANTS, *rates]
     for name in VARIANTS:
@@ -158,17 +168,17 @@ def test_networks_agree(dtype, train, bf16, monkeypatch):
 
 def double(monkeypatch, name):
     """A wrong form: twice what a candidate should compute."""
-    wrong = {networks.CycleFC: networks.layer_of(lambda *inputs: 2 * cycle_fc(*inputs))}
+    wrong = networks.layer_by(lambda *inputs: 2 * cycle_fc(*inputs))
     for makers in ('network_variants', 'layer_variants'):
-        right = getattr(models, makers)
-        monkeypatch.setattr(models, makers, lambda model, other, right=right: {
+        right = getattr(networks, makers)
+        monkeypatch.setattr(networks, makers, lambda model, other, right=right: {
             **right(model, other), name: partial(networks.recast, model, wrong)})
 
 
 def test_a_wrong_network_gets_no_number(monkeypatch):
     double(monkeypatch, 'b1-shift_gemm')
     names = ['b1-shift_gemm', 'b1-original']
-    found = by_candidate(models.measure_networks(SETTINGS, 2, 64, False, False, names, tiny()))
+    found = by_candidate(models.measure_networks(SETTINGS, 2, 64, False, 'eager', names, tiny()))
     assert found['b1-shift_gemm'].status == rows.WRONG and found['b1-shift_gemm'].median_ms is None
     assert found['b1-original'].status == rows.OK and found['b1-original'].median_ms > 0
 
@@ -185,11 +195,10 @@ def test_the_block_and_the_scaling(monkeypatch):
             assert x.shape[2] == 32, 'the image has | another size'
             return x
 
-    monkeypatch.setattr(models, 'require_timm', lambda: None)
-    monkeypatch.setattr(models, 'neighbours', lambda: {models.FIXED_SIZE: FixedSize})
+    monkeypatch.setattr(networks, 'neighbours', lambda: {models.FIXED_SIZE: FixedSize})
     names = ['b1', models.FIXED_SIZE]
     ours, fixed, _, too_large = (row for side in (32, 40) for row in models.measure_networks(
-        SETTINGS, 1, side, False, False, names, tiny(), 'scaling'))
+        SETTINGS, 1, side, False, 'eager', names, tiny(), 'scaling'))
     assert ours.median_ms > 0 and ours.peak_mib > 0 and fixed.median_ms > 0
     assert too_large.median_ms is None and not too_large.is_fault
     assert too_large.status == 'cannot run: AssertionError: the image has / another size'
@@ -231,18 +240,20 @@ def test_interleaving_gives_every_candidate_its_turns():
 def test_conditions_are_pairs_of_threads_and_batch():
 
     def pairs(*arguments):
-        args = cli.parser('', 1.).parse_args(arguments)
-        return [(settings.threads, batch) for settings, batch in cli.conditions(args, [1, 2], [1, 8])]
+        args = models.parser().parse_args(arguments)
+        return [(settings.threads, batch) for settings, batch in models.conditions(args, cores=2)]
 
     assert pairs() == [(1, 1), (2, 8)]
+    assert pairs('--train') == [(1, 8), (2, 8)]
+    assert pairs('--compile') == pairs('--layers') == [(2, 8)]
     assert pairs('--threads', '1', '2', '--batch', '8') == [(1, 8), (2, 8)]
     assert pairs('--threads', '2', '--batch', '4', '16') == [(2, 4), (2, 16)]
 
 
 def test_memory_is_counted_to_the_byte():
     x, weight = torch.randn(64, 32, requires_grad=True), torch.randn(16, 32, requires_grad=True)
-    assert memory.saved_bytes(lambda: F.linear(x, weight).exp(), [weight]) == 4 * (64 * 32 + 64 * 16)
-    assert memory.saved_bytes(lambda: x[:2] * x[2:4], []) == 4 * 64 * 32  # one storage, seen through two views
+    assert tasks.saved_bytes(lambda: F.linear(x, weight).exp(), [weight]) == 4 * (64 * 32 + 64 * 16)
+    assert tasks.saved_bytes(lambda: x[:2] * x[2:4], []) == 4 * 64 * 32  # one storage, seen through two views
 
     def call():
         held = torch.empty(1000, 1000)
@@ -250,17 +261,17 @@ def test_memory_is_counted_to_the_byte():
         del held, more
         return torch.empty(100)
 
-    assert memory.peak_bytes(call, CPU) == 4 * 1500 * 1000
+    assert measuring.peak_bytes(call, CPU) == 4 * 1500 * 1000
 
 
 def test_b1_has_the_published_arithmetic():
     a, b = torch.randn(64, 128), torch.randn(128, 32)
-    assert memory.gflop_of(lambda: (a @ b).exp()) == 2 * 64 * 128 * 32 / 1e9
-    task, model = tasks.Task(*tasks.images(1, 224, CPU)[:1], torch.float32, False), networks.cyclemlp('b1')
-    linear = networks.network_variants(model, 'b1')['b1-linear']()
+    assert tasks.gflop_of(lambda: (a @ b).exp()) == 2 * 64 * 128 * 32 / 1e9
+    task, makers = models.image_task(SETTINGS, 1, 224, False), networks.network_variants(networks.cyclemlp('b1'), 'b1')
+    gflop = {name: task.candidate(name, makers[name]()).gflop() for name in ('b1', 'b1-linear')}
     # Twice the 2.12 GMAC of the published network; the form that is used needs less.
-    assert task.gflop(task.prepare(linear)) == pytest.approx(2 * 2.122, rel=0.01)
-    assert 2 * 1.9 < task.gflop(task.prepare(model)) < 2 * 2.1
+    assert gflop['b1-linear'] == pytest.approx(2 * 2.122, rel=0.01)
+    assert 2 * 1.9 < gflop['b1'] < 2 * 2.1
 
 
 # Tables and documents.
@@ -303,24 +314,24 @@ def test_share_of_the_machines_rate():
 
 
 def test_command_line_and_document(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(models, 'stage_shapes', lambda arch, height, width, batch: [(batch, 5, 5, 6)] * 4)
+    monkeypatch.setattr(models, 'stage_shapes', lambda batch: [(batch, 5, 5, 6)] * 4)
     out = tmp_path / 'out'
     arguments = ['--quick', '--threads', '1', '--batch', '2', '--iters', '1', '--out', str(out)]
-    assert cli.run(lambda: models.main([*arguments, '--layers', '--train'])) == 0
-    assert cli.run(lambda: models.main([*arguments, '--memory'])) == 0
-    monkeypatch.setattr(models, 'cyclemlp', lambda arch: tiny())
-    assert cli.run(lambda: models.main([*arguments, '--profile'])) == 0
+    assert run(lambda: models.main([*arguments, '--layers', '--train'])) == 0
+    assert run(lambda: models.main([*arguments, '--memory'])) == 0
+    monkeypatch.setattr(networks, 'cyclemlp', lambda arch: tiny())
+    assert run(lambda: models.main([*arguments, '--profile'])) == 0
     printed = capsys.readouterr().out
     assert '| b1 stage 1 | forward+backward | 2x5x5x6 |' in printed and 'commit ' in printed and 'torch ' in printed
     assert 'Self CPU time total' in printed and 'expected' not in printed
-    network = models.measure_networks(SETTINGS, 1, 32, False, False, ['b1', 'b1-linear'], tiny())
+    network = models.measure_networks(SETTINGS, 1, 32, False, 'eager', ['b1', 'b1-linear'], tiny())
     scaling = [replace(row, suite='scaling') for row in network[:2]]
     on_gpu = [replace(row, device='a GPU', device_type='cuda', date='2020-01-01', commit='abc') for row in network[:2]]
     source, folder = out / 'speed-quick.csv', tmp_path / 'results'
     rows.write_csv(rows.read_csv(source) + network + scaling, source)
     rows.write_csv(on_gpu + [made('auto', 1., case='of an earlier run')], folder / 'speed.csv')
     on_gpu = rows.read_csv(folder / 'speed.csv')[:2]
-    assert cli.run(lambda: report.main([str(source), '--out', str(folder)])) == 0
+    assert run(lambda: report.main([str(source), '--out', str(folder)])) == 0
     page = folder / 'speed.md'
     text = page.read_text()
     for title in ('One CycleFC layer on a CPU', 'Networks on a CPU', 'Networks on a GPU', 'Measured with',
@@ -335,18 +346,18 @@ def test_command_line_and_document(tmp_path, monkeypatch, capsys):
     # What is written by hand stays, and so does a block that is not made now.
     page.write_text(text.replace('# Speed', '# Speed\n\nAn introduction.', 1) + '\nAn end.\n')
     (out / next(name for name in os.listdir(out) if name.startswith('profile-cpu-b1-'))).unlink()
-    assert cli.run(lambda: report.main([str(source), '--out', str(folder)])) == 0
+    assert run(lambda: report.main([str(source), '--out', str(folder)])) == 0
     assert page.read_text() == text.replace('# Speed', '# Speed\n\nAn introduction.', 1) + '\nAn end.\n'
     page.write_text('# Speed\n')
     with pytest.raises(SystemExit, match='^2$'):
-        cli.run(lambda: report.main([str(source), '--out', str(folder)]))
+        run(lambda: report.main([str(source), '--out', str(folder)]))
     assert 'has no marker comments' in capsys.readouterr().err and page.read_text() == '# Speed\n'
 
 
 def test_a_wrong_result_ends_with_1(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(models, 'stage_shapes', lambda arch, height, width, batch: [(batch, 5, 5, 6)])
+    monkeypatch.setattr(models, 'stage_shapes', lambda batch: [(batch, 5, 5, 6)])
     double(monkeypatch, 'auto')
-    assert cli.run(lambda: models.main(['--layers', '--quick', '--batch', '2', '--iters', '1', '--out', str(tmp_path),
+    assert run(lambda: models.main(['--layers', '--quick', '--batch', '2', '--iters', '1', '--out', str(tmp_path),
                                         '--candidates', 'auto', 'linear'])) == 1
     assert 'error: auto: wrong result (b1 stage 1' in capsys.readouterr().err
 
@@ -355,7 +366,7 @@ def test_clear_errors(tmp_path, monkeypatch, capsys):
 
     def refused(*arguments):
         with pytest.raises(SystemExit, match='^2$'):
-            cli.run(lambda: models.main([*arguments, '--out', str(tmp_path)]))
+            run(lambda: models.main([*arguments, '--out', str(tmp_path)]))
         error = capsys.readouterr().err
         assert error.startswith('error: ') and error.count('\n') == 1
         return error
@@ -363,8 +374,9 @@ def test_clear_errors(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, 'timm', None)
     assert 'timm is not installed; run `pip install -r requirements/benchmarks.txt`' in refused()
     assert 'timm is not installed' in refused('--scaling')
-    assert "--candidates: ['b7'] take no part here; choose from ['b1', 'b1-" in refused('--candidates', 'b7')
-    assert "--candidates: ['b7'] take no part here; choose from ['auto', " in refused('--layers', '--candidates', 'b7')
+    unknown = "--candidates: ['b7'] take no part here; choose from ["
+    assert f"{unknown}'b1', 'b1-" in refused('--candidates', 'b7')
+    assert f"{unknown}'auto', " in refused('--layers', '--candidates', 'b7')
     assert 'on a CPU use fp32 or bf16' in refused('--dtype', 'fp16')
     assert 'give as many, or one of either' in refused('--threads', '1', '2', '--batch', '1', '2', '3')
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)

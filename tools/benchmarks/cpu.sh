@@ -3,8 +3,7 @@
 #
 #   tools/benchmarks/cpu.sh [OUT [OPTION...]]        default: work_dirs/benchmarks; options such as --quick go to all
 #
-# OUT gets speed.csv, profiles and log.txt; then: tools/benchmarks/report.py OUT/speed.csv
-# PYTHON names the interpreter (default python3).
+# OUT gets speed.csv, profiles and log.txt; then: tools/benchmarks/report.py OUT/speed.csv. PYTHON: as for gpu.sh.
 set -euo pipefail
 out=${1:-work_dirs/benchmarks}
 shift $(($# > 0))
@@ -16,15 +15,13 @@ mkdir -p "$out"
 out=$(cd "$out" && pwd)
 cd "$(dirname "$0")/../.."
 export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}" PYTHONUNBUFFERED=1
-failed=0
-
 measure() {
   echo -e "\n== $*; $SECONDS s so far"
   "${PYTHON:-python3}" tools/benchmarks/models.py --out "$out" "$@" || failed=1
 }
 
 main() {
-  local few=(--candidates b1 b1-linear 'resnet18 channels last')
+  local failed=0 few=(--candidates b1 b1-linear 'resnet18 channels last')
   measure --seconds 30 "$@"
   measure --dtype bf16 "${few[@]}" "$@"
   measure --compile "${few[@]}" "$@"

@@ -1,30 +1,20 @@
 """Time CycleMLP-B1 and its layers, computed in several ways, against others; its scaling, memory and profile."""
+import argparse
 import sys
 from pathlib import Path
-from typing import List, Optional, Tuple
+from typing import Callable, List, Optional, Sequence, Tuple
 
 import torch
-from bench import cli
-from bench.environment import bf16_reason
-from bench.measuring import DTYPES, Candidate, Settings, check_names, measure, row_of
-from bench.networks import (
-    DEFINED,
-    PLAIN,
-    Makers,
-    cyclemlp,
-    layer_variants,
-    neighbours,
-    network_variants,
-    randomise,
-    recast,
-    require_timm,
-    select,
-)
-from bench.rows import Row
-from bench.tables import conditions, operator_table
-from bench.tasks import Task, images, machine_rates
+from bench import networks
+from bench.measuring import DTYPES, Candidate, Settings, measure
+from bench.rows import Row, bf16_reason, merge, read_csv, write_csv
+from bench.tables import conditions_of, group_table, group_title, operator_table
+from bench.tasks import Task, machine_rates, noise_of
 from torch import nn
+from torch.profiler import ProfilerActivity
 
+from mmcyclemlp.engine import input_errors
+from mmcyclemlp.errors import InputError
 from mmcyclemlp.models import ARCHS, CycleBlock, CycleFC
 from mmcyclemlp.ops.cycle_fc import deform_conv_reason
 
@@ -36,156 +26,177 @@ PROFILED_CALLS = 5
 EXPECTED_MS = {'forward': (0.11, 0.08, 0.06, 0.025), 'forward+backward': (0.46, 0.34, 0.24, 0.09)}
 
 
-def stage_shapes(arch: str, height: int, width: int, batch: int) -> List[Tuple[int, int, int, int]]:
-    """``[B, H, W, C]`` of the four stages for an image: the stem makes (H + 1) // 4 rows, then halves, rounded up."""
-    height, width = (height + 1) // 4, (width + 1) // 4
-    shapes = []
-    for channels in ARCHS[arch]['embed_dims']:
-        shapes.append((batch, height, width, channels))
-        height, width = (height + 1) // 2, (width + 1) // 2
-    return shapes
+def stage_shapes(batch: int) -> List[Tuple[int, int, int, int]]:
+    """``[B, H, W, C]`` of B1's stages at 224x224."""
+    return [(batch, 56 >> stage, 56 >> stage, channels) for stage, channels in enumerate(ARCHS['b1']['embed_dims'])]
 
 
-def candidates_of(task: Task, ours: Makers, model: nn.Module, others: Optional[Makers] = None,
+def candidates_of(task: Task, ours: networks.Makers, model: nn.Module, others: Optional[networks.Makers] = None,
                   compiled: bool = False) -> List[Candidate]:
-    """Candidates at a task; ours are checked against the definition of ``model``, but for those with linear layers."""
-    unfit = bf16_reason(task.device) if task.dtype == torch.bfloat16 else None
-    expected = None if unfit else task.expected(recast(model, DEFINED))
-    limit = task.expected(recast(model, PLAIN)) if isinstance(model, CycleFC) and not unfit else None
-    result = []
-    for name, make in {**ours, **(others or {})}.items():
-        reason = unfit or (deform_conv_reason(task.dtype, task.device) if 'deform_conv' in name else None)
-        if reason:
-            result.append(Candidate(name, reason=reason))
-            continue
-        right = None if name not in ours else limit if 'linear' in name else expected
-        counted = not any(word in name for word in ('deform_conv', 'original', 'torchvision'))
-        result.append(task.candidate(name, make(), right, compiled, counted, name == FIXED_SIZE))
-    return result
+    """Candidates at a task; ours are checked against the definition of ``model``, a linear layer against another."""
+    makers, kind = {**ours, **(others or {})}, (task.dtype, task.device)
+    reasons = {name: bf16_reason(*kind) or ('deform_conv' in name and deform_conv_reason(*kind)) for name in makers}
+    made = {name: make() for name, make in makers.items() if not reasons[name]}
+    expected = task.expected(networks.recast(model, networks.DEFINED)) if made else None
+    limit = task.expected(networks.recast(model, networks.PLAIN)) if made and isinstance(model, CycleFC) else None
+    return [Candidate(name, reason=reasons[name]) if reasons[name] else task.candidate(
+        name, made[name], None if name not in ours else limit if 'linear' in name else expected, compiled,
+        counted=not any(word in name for word in ('deform_conv', 'original', 'torchvision')),
+        may_fail=name == FIXED_SIZE) for name in makers]
 
 
-def base_row(settings: Settings, task: Task, suite: str, case: str, mode: str = 'eager', kernel: str = '') -> Row:
-    """What the rows of a task share."""
-    words = ('forward', 'forward+backward') if task.labels is None else ('inference', 'training step')
-    return row_of(settings, suite, case, task.x.shape, words[task.training], mode,
-                  settings.dtype + '-amp' * task.mixed, kernel)
+def image_task(settings: Settings, batch: int, side: int, training: bool) -> Task:
+    """Classifying random images."""
+    labels = torch.randint(1000, (batch, ), generator=torch.Generator().manual_seed(0)).to(settings.device)
+    return Task(noise_of((batch, 3, side, side), settings.device), DTYPES[settings.dtype], training, labels)
 
 
 def measure_layer(settings: Settings, case: str, shape: tuple, backward: bool, mode: str,
-                  names: Optional[List[str]] = None, kernel: Tuple[int, int] = (1, 3),
-                  extra: Optional[Makers] = None) -> List[Row]:
+                  names: Optional[List[str]] = None, kernel: Tuple[int, int] = (1, 3)) -> List[Row]:
     """The rows of one CycleFC layer on x ``[B, H, W, C]``; a kernel of (3, 1) takes the same time."""
-    layer = randomise(CycleFC(shape[3], shape[3], kernel))
-    ours = {**layer_variants(layer, settings.device), **(extra or {})}
-    check_names(names, ours)
-    x = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(settings.device)
-    task = Task(x, DTYPES[settings.dtype], backward, mixed=False)
-    if mode == 'compiled':
-        torch._dynamo.reset()  # else the limit on recompilations would end in eager mode after a few shapes
-    return measure(base_row(settings, task, 'ops', case, mode, 'x'.join(map(str, kernel))),
-                   candidates_of(task, select(ours, names), layer, {}, mode == 'compiled'), settings)
+    layer = networks.randomise(CycleFC(shape[3], shape[3], kernel))
+    ours, = networks.choose(names, networks.layer_variants(layer, settings.device))
+    task = Task(noise_of(shape, settings.device), DTYPES[settings.dtype], backward, mixed=False)
+    return measure(task.row(settings, 'ops', case, mode, 'x'.join(map(str, kernel))),
+                   candidates_of(task, ours, layer, None, mode == 'compiled'), settings)
 
 
-def measure_networks(settings: Settings, batch: int, side: int, training: bool, compiled: bool,
+def measure_networks(settings: Settings, batch: int, side: int, training: bool, mode: str,
                      names: Optional[List[str]] = None, model: Optional[nn.Module] = None,
                      suite: str = 'models') -> List[Row]:
     """The rows of B1, or of another classifier in its place, beside the others at one size, and the machine's rate."""
-    model = cyclemlp('b1') if model is None else model
-    ours, others = network_variants(model, 'b1'), neighbours()
-    check_names(names, [*ours, *others])
-    ours, others = select(ours, names), select(others, names)
-    if others:
-        require_timm()
-    if compiled:
-        torch._dynamo.reset()
-        torch._dynamo.config.recompile_limit = 64  # the networks share code objects
-        torch._inductor.config.freezing = not training
-    x, labels = images(batch, side, settings.device)
-    task = Task(x, DTYPES[settings.dtype], training, labels)
-    candidates = candidates_of(task, ours, model, others, compiled)
+    model = networks.cyclemlp('b1') if model is None else model
+    ours, others = networks.choose(names, networks.network_variants(model, 'b1'), networks.neighbours())
+    task = image_task(settings, batch, side, training)
+    candidates = candidates_of(task, ours, model, others, mode == 'compiled')
     if suite == 'models' and not all(candidate.reason for candidate in candidates):
         candidates += machine_rates(task.dtype, settings.device)
-    base = base_row(settings, task, suite, 'network', 'compiled' if compiled else 'eager')
-    return measure(base, candidates, settings)
+    return measure(task.row(settings, suite, 'network', mode), candidates, settings)
 
 
 def measure_block(settings: Settings, case: str, shape: tuple, mlp_ratio: float) -> List[Row]:
     """One block on x ``[B, H, W, C]``, forward and backward: what it keeps, and what it takes at its peak."""
-    model = randomise(CycleBlock(shape[3], mlp_ratio))
-    x = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(settings.device)
-    task = Task(x, DTYPES[settings.dtype], True)
-    return measure(base_row(settings, task, 'memory', case), candidates_of(task, network_variants(model, 'b1'), model),
-                   settings)
+    model = networks.randomise(CycleBlock(shape[3], mlp_ratio))
+    task = Task(noise_of(shape, settings.device), DTYPES[settings.dtype], True)
+    return measure(task.row(settings, 'memory', case),
+                   candidates_of(task, networks.network_variants(model, 'b1'), model), settings)
 
 
-def profile(settings: Settings, batch: int, training: bool, compiled: bool, name: str, folder: Path) -> None:
+def profile(settings: Settings, batch: int, training: bool, mode: str, name: str, folder: Path) -> None:
     """Print and keep the profiler's own table of a network; on its first line what it is of."""
-    makers = {**network_variants(cyclemlp('b1'), 'b1'), **neighbours()}
-    check_names([name], makers)
-    x, labels = images(batch, 224, settings.device)
-    task = Task(x, DTYPES[settings.dtype], training, labels)
-    row = base_row(settings, task, 'profile', name, 'compiled' if compiled else 'eager')
-    call = task.candidate(name, makers[name](), compiled=compiled).call
+    makers, = networks.choose([name], {**networks.network_variants(networks.cyclemlp('b1'), 'b1'),
+                                       **networks.neighbours()})
+    task = image_task(settings, batch, 224, training)
+    row = task.row(settings, 'profile', name, mode)
+    call = task.candidate(name, makers[name](), compiled=mode == 'compiled').call
     for _ in range(3):
         call()
-    activities = [torch.profiler.ProfilerActivity.CPU] + [torch.profiler.ProfilerActivity.CUDA] * x.is_cuda
-    with torch.profiler.profile(activities=activities, acc_events=True) as profiler:
+    device = settings.device.type
+    with torch.profiler.profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA][:1 + (device == 'cuda')],
+                                acc_events=True) as profiler:
         for _ in range(PROFILED_CALLS):
             call()
-    table = profiler.key_averages().table(f'self_{"device" if x.is_cuda else "cpu"}_time_total', row_limit=10,
-                                          max_name_column_width=40)
-    text = f'{name}, {conditions(row)}, {PROFILED_CALLS} calls; {row.device}, commit {row.commit}\n{table}'
+    table = profiler.key_averages().table('self_cuda_time_total' if device == 'cuda' else 'self_cpu_time_total',
+                                          row_limit=10, max_name_column_width=40)
+    text = f'{name}, {conditions_of(row)}, {PROFILED_CALLS} calls; {row.device}, commit {row.commit}\n{table}'
     print(f'\n{text}')
     folder.mkdir(parents=True, exist_ok=True)
-    words = f'profile {row.device_type} {name} {conditions(row)}'.replace(',', '').replace(' ', '-')
-    (folder / f'{words}.txt').write_text(text)
+    (folder / f'profile {device} {name} {conditions_of(row)}.txt'.replace(',', '').replace(' ', '-')).write_text(text)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    result = argparse.ArgumentParser(description=__doc__)
+    add, what = result.add_argument, result.add_mutually_exclusive_group()
+    for name, text in (('layers', 'one CycleFC of each stage; --train adds its backward pass'),
+                       ('scaling', 'as many pixels in larger and larger images'),
+                       ('memory', 'what one block of each stage keeps for its backward pass'),
+                       ('profile', 'in which operators the time goes, of b1 by default')):
+        what.add_argument(f'--{name}', action='store_true', help=f'instead of networks: {text}')
+    add('--device', default='cpu', choices=('cpu', 'cuda'))
+    add('--dtype', default='fp32', choices=DTYPES, help='bf16 on a CPU, and in training, is autocast')
+    add('--threads', type=positive, nargs='+', help='on a CPU; several go with --batch in pairs')
+    add('--batch', type=positive, nargs='+', help='images at once')
+    add('--seconds', type=float, default=20., help='of samples a group; a few rounds at least (default: %(default)s)')
+    add('--iters', type=positive, help='rounds a group, instead of --seconds')
+    add('--compile', action='store_true', help='measure under torch.compile, inference with freezing')
+    add('--train', action='store_true', help='a training step (layers: forward and backward, too)')
+    add('--candidates', nargs='+', metavar='NAME', help='only these')
+    add('--quick', action='store_true', help='few candidates and rounds, to see that all works')
+    add('--out', type=Path, default=Path('work_dirs/benchmarks'),
+        help='folder of speed.csv, whose groups are replaced by new ones (default: %(default)s)')
+    return result
+
+
+def positive(text: str) -> int:
+    """An integer of at least 1."""
+    if int(text) < 1:
+        raise argparse.ArgumentTypeError(f'expected at least 1, got {text}')
+    return int(text)
+
+
+def conditions(args: argparse.Namespace, cores: int) -> List[Tuple[Settings, int]]:
+    """Settings and batch of each group, from the options, of which one of either goes with each of the other.
+
+    By default one image on one thread and 8 on all, in training 8 on both; under a compiler, and for layers and blocks,
+    8 on all alone; 256 on CUDA.
+    """
+    if args.device == 'cuda' and not torch.cuda.is_available():
+        raise InputError('--device cuda needs a CUDA GPU, but PyTorch sees none here; use --device cpu')
+    if args.dtype == 'fp16' and args.device == 'cpu':
+        raise InputError('--dtype fp16 is for GPUs; on a CPU use fp32 or bf16')
+    threads, batch = [1, cores], [8, 8] if args.train else [1, 8]
+    if args.device == 'cuda' or args.layers or args.scaling or args.memory or args.compile:
+        threads, batch = [cores], [1 if args.scaling else 256 if args.device == 'cuda' else 8]
+    threads, batch = args.threads or threads, args.batch or batch
+    if len(threads) != len(batch) and 1 not in (len(threads), len(batch)):
+        raise InputError(f'--threads {threads} and --batch {batch} are not as many; give as many, or one of either')
+    rounds = 0 if args.memory else args.iters or (2 if args.quick else None)
+    return [(Settings(torch.device(args.device), args.dtype, threads[i % len(threads)], args.seconds, rounds),
+             batch[i % len(batch)]) for i in range(max(len(threads), len(batch)))]
 
 
 def main(argv: Optional[List[str]] = None) -> int:
-    parser = cli.parser(__doc__, seconds=20.)
-    what = parser.add_mutually_exclusive_group()
-    what.add_argument('--layers', action='store_true', help='one CycleFC of each stage; --train adds its backward pass')
-    what.add_argument('--scaling', action='store_true', help='time and memory per pixel, from 224x224 to 896x896')
-    what.add_argument('--memory', action='store_true', help='what one block of each stage keeps for its backward pass')
-    what.add_argument('--profile', action='store_true', help='in which operators the time goes, of b1 by default')
-    args = parser.parse_args(argv)
-    cores = torch.get_num_threads()
-    threads, batch = [1, cores], [8, 8] if args.train else [1, 8]
-    if args.layers or args.scaling or args.memory or args.compile:
-        threads, batch = [cores], [1 if args.scaling else 8]
-    book, layers = cli.Book(args), []
-    mode = 'compiled' if args.compile else 'graph' if args.device == 'cuda' else 'eager'
-    for settings, count in cli.conditions(args, threads, batch):
+    args = parser().parse_args(argv)
+    path = args.out / ('speed-quick.csv' if args.quick else 'speed.csv')  # a quick run's never replace others
+    old, new, groups = read_csv(path) if path.exists() else [], [], []
+    mode = 'compiled' if args.compile else 'graph' if args.device == 'cuda' and args.layers else 'eager'
+    if args.compile:
+        torch._dynamo.config.recompile_limit = 64  # layers and networks share code objects
+        torch._inductor.config.freezing = not args.train
 
-        def add(function, *arguments, show=True) -> List[Row]:
-            return book.measure(settings, lambda: function(settings, *arguments), show)  # noqa: B023 (called at once)
+    def add(function: Callable[..., Sequence[Row]], *arguments: object) -> None:
+        """Measure a group, print it, and keep the file complete, should the run be stopped."""
+        groups.append(function(settings, *arguments))
+        new.extend(groups[-1])
+        print(f'\n{group_title(new[-1])}' + ('' if args.layers else f'\n\n{group_table(groups[-1])}'), flush=True)
+        write_csv(merge(old, new), path)
 
-        if args.layers:
-            layers += [add(measure_layer, f'b1 stage {stage}', shape, backward, mode, args.candidates, show=False)
-                       for backward in (False, True)[:1 + args.train]
-                       for stage, shape in enumerate(stage_shapes('b1', 224, 224, count), 1)]
-        elif args.memory:
-            settings.rounds = 0
-            for stage, shape in enumerate(stage_shapes('b1', 224, 224, count)):
-                add(measure_block, f'b1 block of stage {stage + 1}', shape, ARCHS['b1']['mlp_ratios'][stage])
-        elif args.scaling:
-            sides = SIDES[:2] if args.quick else SIDES
-            for side in sides:  # with the same number of pixels, so that the device is as busy
-                add(measure_networks, count * (sides[-1] // side)**2, side, False, False, ['b1', FIXED_SIZE], None,
-                    'scaling')
-        elif args.profile:
-            torch.set_num_threads(settings.threads)
-            for name in args.candidates or ['b1']:
-                profile(settings, count, args.train, args.compile, name, args.out)
-        else:
-            names = args.candidates or (QUICK if args.quick else None)
-            add(measure_networks, count, 224, args.train, args.compile, names)
-    if layers:
+    for settings, count in conditions(args, torch.get_num_threads()):
+        torch.set_num_threads(settings.threads)
+        for name in (args.candidates or ['b1']) if args.profile else ():
+            profile(settings, count, args.train, mode, name, args.out)
+        for backward in (False, True)[:1 + args.train] if args.layers else ():
+            for stage, shape in enumerate(stage_shapes(count), 1):
+                add(measure_layer, f'b1 stage {stage}', shape, backward, mode, args.candidates)
+        for stage, shape in enumerate(stage_shapes(count), 1) if args.memory else ():
+            add(measure_block, f'b1 block of stage {stage}', shape, ARCHS['b1']['mlp_ratios'][stage - 1])
+        sides = SIDES[:2] if args.quick else SIDES
+        for side in sides if args.scaling else ():  # with as many pixels in all, so that the device is as busy
+            add(measure_networks, count * (sides[-1] // side)**2, side, False, mode, ['b1', FIXED_SIZE], None,
+                'scaling')
+        if not (args.profile or args.layers or args.memory or args.scaling):
+            add(measure_networks, count, 224, args.train, mode, args.candidates or (QUICK if args.quick else None))
+    if args.layers:
         expected = {(f'b1 stage {stage}', direction): ms for direction, values in EXPECTED_MS.items()
                     for stage, ms in enumerate(values, 1)}
-        print(f'\n{operator_table(layers, expected if mode == "graph" else {})}')
-    return book.close()
+        print(f'\n{operator_table(groups, expected if mode == "graph" else {})}')
+    if new:
+        print(f'\ncommit {new[0].commit}, {new[0].date}; {new[0].versions}\n\nwrote {path}')
+    sys.stderr.writelines(f'error: {row.candidate}: {row.status} ({group_title(row)})\n' for row in new if row.is_fault)
+    return int(any(row.is_fault for row in new))
 
 
 if __name__ == '__main__':
-    sys.exit(cli.run(main))
+    with input_errors():
+        sys.exit(main())

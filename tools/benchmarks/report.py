@@ -6,15 +6,18 @@ import argparse
 import re
 import sys
 from pathlib import Path
-from typing import Dict, List, Optional
+from typing import Dict, List, Optional, Sequence
 
-from bench import cli
-from bench.plots import plot_networks
+import matplotlib
 from bench.rows import Row, group_rows, read_csv, write_csv
-from bench.tables import by_conditions, group_table, operator_table, position_table
+from bench.tables import conditions_of, group_table, number, operator_table, plain
 
+from mmcyclemlp.engine import input_errors
 from mmcyclemlp.errors import InputError
 from mmcyclemlp.files import written_whole
+
+matplotlib.use('Agg')
+import matplotlib.pyplot as plt  # noqa: E402
 
 TITLES = {'cpu': 'on a CPU', 'cuda': 'on a GPU'}
 BLOCK = '<!-- made by tools/benchmarks/report.py: {} -->\n{}<!-- end of what is made -->'
@@ -23,40 +26,54 @@ MARKED = re.compile(BLOCK.format(r'([\w-]+)', '.*?'), re.DOTALL)
 
 def sections(rows: List[Row], profiles: List[Path], folder: Path) -> Dict[str, str]:
     """The blocks of the page by name; pictures go to the folder."""
-    newest = max((row.date for row in rows), default='')
     result = {}
     for device_type, where in TITLES.items():
         of_device = [row for row in rows if row.device_type == device_type]
-        if not of_device:
-            continue
-        commits = sorted({row.commit for row in of_device})
-        when = 'commit' if newest in {row.date for row in of_device} else 'not measured since commit'
-        note = f'{of_device[0].device}, {when} {", ".join(commits)}.'
-
-        def add(name: str, title: str, parts: List[str]) -> None:
-            if parts:
-                result[f'{name}-{device_type}'] = '\n\n'.join([f'## {title} {where}', note, *parts])  # noqa: B023
-
-        suite = {name: list(group_rows(row for row in of_device if row.suite == name).values())
-                 for name in ('models', 'ops', 'scaling', 'memory')}
-        parts = [f'### {title}\n\n{group_table(group)}' for title, groups in by_conditions(suite['models']).items()
-                 for group in groups]
-        eager = [group for group in suite['models'] if group[0].mode == 'eager' and any(row.median_ms for row in group)]
+        ops, models, scaling, memory = (
+            list(group_rows(row for row in of_device if row.suite == suite).values())
+            for suite in ('ops', 'models', 'scaling', 'memory'))
+        ops = [group for group in ops if group[0].case.startswith('b1 stage') and group[0].kernel == '1x3']
+        eager = [group for group in models if group[0].mode == 'eager' and any(row.median_ms for row in group)]
+        picture = f'speed-{device_type}.png'
         if eager:
-            plot_networks(eager[:2], folder / f'speed-{device_type}.png')
-            parts.insert(0, f'![time per image of each network](speed-{device_type}.png)')
-        add('networks', 'Networks', parts)
-        stages = [group for group in suite['ops'] if group[0].case.startswith('b1 stage') and group[0].kernel == '1x3']
-        add('operator', 'One CycleFC layer', [f'### {mode}\n\n' + operator_table(
-            [group for group in stages if group[0].mode == mode])
-            for mode in dict.fromkeys(group[0].mode for group in stages)])
-        for name, title in (('scaling', 'Growth with the image'), ('memory', 'Memory of one block')):
-            add(name, title, [position_table(suite[name])] if suite[name] else [])
-        add('profile', 'Where the time goes', [f'```\n{path.read_text().strip()}\n```' for path in profiles
-                                               if path.name.startswith(f'profile-{device_type}')])
+            plot_networks(eager[:2], folder / picture)
+        new = max(row.date for row in rows) in {row.date for row in of_device}
+        for name, title, parts in (
+            ('networks', 'Networks', [f'![time per image of each network]({picture})'] * bool(eager)
+             + [f'### {conditions_of(group[0])}\n\n{group_table(group)}' for group in models]),
+            ('layer', 'One CycleFC layer', [f'### {mode}\n\n{operator_table(groups)}' for mode in ('eager', 'graph')
+                                            if (groups := [group for group in ops if group[0].mode == mode])]),
+            ('scaling', 'Growth with the image', [f'### {g[0].shape}\n\n{group_table(g)}' for g in scaling]),
+            ('memory', 'Memory of one block', [f'### {g[0].case}, {g[0].shape}\n\n{group_table(g)}' for g in memory]),
+            ('profile', 'Where the time goes', [f'```\n{path.read_text().strip()}\n```' for path in profiles
+                                                if path.name.startswith(f'profile-{device_type}')]),
+        ):
+            if parts:
+                when = 'commit' if new else 'not measured since commit'
+                note = f'{of_device[0].device}, {when} {", ".join(sorted({row.commit for row in of_device}))}.'
+                result[f'{name}-{device_type}'] = '\n\n'.join([f'## {title} {where}', note, *parts])
     result['versions'] = '\n'.join(['## Measured with', '', *dict.fromkeys(
         f'- {row.date}, {row.device}, commit {row.commit}: {row.versions}' for row in rows)])
     return result
+
+
+def plot_networks(groups: Sequence[Sequence[Row]], path: Path) -> None:
+    """Time per image of each network, the fastest on top, a panel a group."""
+    groups = [sorted((row for row in rows if row.images_per_s), key=lambda row: -row.median_ms) for rows in groups]
+    figure, axes = plt.subplots(1, len(groups), figsize=(4.8 * len(groups), 0.8 + 0.24 * max(map(len, groups))),
+                                squeeze=False, layout='constrained')
+    for axis, rows in zip(axes[0], groups):
+        ms = [row.median_ms / row.batch for row in rows]
+        colours = [{'b1': 'tab:red'}.get(row.candidate, 'tab:orange' if row.candidate[:3] == 'b1-' else 'tab:blue')
+                   for row in rows]
+        bars = axis.barh([plain(row).strip('*') for row in rows], ms, color=colours)
+        axis.bar_label(bars, map(number, ms), padding=3, fontsize=8)
+        axis.set_title(f'ms per image: {conditions_of(rows[0])}', fontsize=8, loc='right')
+        axis.margins(x=0.15, y=0.01)
+        axis.tick_params(labelsize=8)
+        axis.spines[['top', 'right']].set_visible(False)
+    figure.savefig(path, dpi=110, metadata={'Software': None})
+    plt.close(figure)
 
 
 def page(old: str, made: Dict[str, str]) -> str:
@@ -74,8 +91,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     target, table = args.out / 'speed.md', args.out / 'speed.csv'
     old = target.read_text(encoding='utf-8') if target.exists() else '# Speed'
     if target.exists() and not MARKED.search(old):
-        raise InputError(f'{target} has no marker comments, so that nothing on it can be made anew; remove it, or put '
-                         f'in {BLOCK.format("networks-cpu", "")!r}')
+        raise InputError(f'{target} has no marker comments; remove it, or put in {BLOCK.format("networks-cpu", "")!r}')
     rows = read_csv(table) if table.exists() else []
     for path in args.csv:
         new = read_csv(path)
@@ -90,4 +106,5 @@ def main(argv: Optional[List[str]] = None) -> int:
 
 
 if __name__ == '__main__':
-    sys.exit(cli.run(main))
+    with input_errors():
+        sys.exit(main())

@@ -3,45 +3,44 @@ import gc
 import random
 import time
 from dataclasses import dataclass, replace
-from datetime import datetime, timezone
 from functools import partial
+from itertools import accumulate
 from statistics import median
-from typing import Callable, Dict, Iterable, List, NamedTuple, Optional, Sequence
+from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.benchmark import Timer
 
-from mmcyclemlp.errors import InputError
-
-from . import environment
-from .memory import peak_bytes
 from .rows import WRONG, Row
 
 Call = Callable[[], object]
 DTYPES = {'fp32': torch.float32, 'bf16': torch.bfloat16, 'fp16': torch.float16}
-MIB = 2**20
+MIN_ROUNDS = {'cpu': 5, 'cuda': 3}  # on CUDA a turn gives several samples
 MAX_TURNS = 3  # of a fast candidate in one round
 # What a library raises where it cannot run a call: out of memory, no kernel for the dtype, an image of another size.
 FAILURES = (RuntimeError, AssertionError, ValueError)
 FACTOR = 2.  # of the definition's own error in the same dtype
-# Long float32 sums in another order, of gradients over all positions say, differ by a few 1e-6; a wrong element in
-# a thousand by 3e-2.
-FLOOR = 1e-5
+FLOOR = 1e-5  # long float32 sums in another order differ by a few 1e-6; a wrong element in a thousand by 3e-2
 
 
-class Expected(NamedTuple):
-    """What a candidate's tensors should be, and how far off the definition is in the candidate's dtype."""
-    tensors: List[Tensor]  # float64
-    reference_errors: List[float]
-    floor: float  # no tensor is asked to be closer: FLOOR, or one rounding to the dtype
+class Expected:
+    """What a candidate's tensors should be; each may be off by ``FACTOR`` times what the definition is in its dtype,
+    by ``FLOOR`` or by one rounding to the dtype."""
 
+    def __init__(self, exact: Sequence[Tensor], same_dtype: Sequence[Tensor], dtype: torch.dtype):
+        self.tensors = [tensor.detach() for tensor in exact]  # float64
+        floor = max(torch.finfo(dtype).eps / 2, FLOOR)
+        self.bounds = [max(FACTOR * relative_error(value, right), floor) for value, right in zip(same_dtype, exact)]
 
-class Check(NamedTuple):
-    """The relative error of a candidate's tensors as one vector, and whether each by itself keeps to its bound."""
-    error: float
-    agrees: bool
+    def check(self, tensors: Sequence[Tensor]) -> Tuple[float, bool]:
+        """The relative error of a candidate's tensors as one vector, and whether each by itself keeps to its bound."""
+        assert len(tensors) == len(self.tensors)
+        errors = [relative_error(value, right) for value, right in zip(tensors, self.tensors)]
+        squares = [torch.linalg.vector_norm(right).item()**2 for right in self.tensors]
+        together = (sum(error**2 * square for error, square in zip(errors, squares)) / sum(squares))**0.5
+        return together, all(error <= bound for error, bound in zip(errors, self.bounds))
 
 
 @dataclass
@@ -49,7 +48,7 @@ class Candidate:
     """One way to do a group's task."""
     name: str  # how tables call it
     call: Optional[Call] = None  # what is timed
-    check: Optional[Callable[[], Check]] = None  # against float64; None where nothing agrees with it
+    check: Optional[Callable[[], Tuple[float, bool]]] = None  # against float64; None where nothing agrees with it
     saved: Optional[Callable[[], int]] = None  # bytes kept for the backward pass
     gflop: Optional[Callable[[], float]] = None  # arithmetic of the call
     reason: Optional[str] = None  # why it cannot run here; then the rest is left out
@@ -59,7 +58,7 @@ class Candidate:
 
 @dataclass
 class Settings:
-    """How a tool measures: at least ``seconds`` and a few rounds a group, or a number of rounds; 0 times nothing."""
+    """How a tool measures: ``seconds`` and a few rounds a group at least, or a number of rounds; 0 times nothing."""
     device: torch.device
     dtype: str
     threads: int
@@ -71,32 +70,15 @@ def relative_error(value: Tensor, reference: Tensor) -> float:
     """``|value - reference| / |reference|`` in the 2-norm; not a number counts as infinite."""
     if value.shape != reference.shape:
         return float('inf')
-    reference = reference.double()
-    error = (torch.linalg.vector_norm(value.detach().double() - reference) / torch.linalg.vector_norm(reference)).item()
+    difference = torch.linalg.vector_norm(value.detach().double() - reference)
+    error = (difference / torch.linalg.vector_norm(reference)).item()
     return error if error == error else float('inf')
-
-
-def expect(reference: Sequence[Tensor], same_dtype: Sequence[Tensor], dtype: torch.dtype) -> Expected:
-    """From the definition in float64 and in the candidates' dtype."""
-    errors = [relative_error(value, exact) for value, exact in zip(same_dtype, reference)]
-    return Expected([tensor.detach() for tensor in reference], errors, max(torch.finfo(dtype).eps / 2, FLOOR))
-
-
-def check(tensors: Sequence[Tensor], expected: Expected) -> Check:
-    """Each tensor may be off by ``FACTOR`` times what the definition is, or by the floor."""
-    assert len(tensors) == len(expected.tensors)
-    errors = [relative_error(value, exact) for value, exact in zip(tensors, expected.tensors)]
-    bounds = [max(FACTOR * own, expected.floor) for own in expected.reference_errors]
-    squares = [torch.linalg.vector_norm(exact.double()).item()**2 for exact in expected.tensors]
-    together = (sum(error**2 * square for error, square in zip(errors, squares)) / sum(squares))**0.5
-    return Check(together, all(error <= bound for error, bound in zip(errors, bounds)))
 
 
 def clock(settings: Settings, mode: str) -> Callable[[Call], List[float]]:
     """A function that warms a call up, runs it for one turn and returns samples in ms, the device's work included."""
     if settings.device.type == 'cpu':
-        return lambda call: [1e3 * Timer('call()', globals={'call': call},
-                                         num_threads=settings.threads).timeit(1).mean]
+        return lambda call: [1e3 * Timer('f()', globals={'f': call}, num_threads=settings.threads).timeit(1).mean]
     from triton.testing import do_bench, do_bench_cudagraph
     if mode == 'graph':
         return partial(do_bench_cudagraph, rep=5, return_mode='all')
@@ -107,8 +89,7 @@ def interleave(calls: Dict[str, Call], first: Dict[str, float], measure: Callabl
                rounds: Optional[int] = None, min_rounds: int = 5) -> Dict[str, List[float]]:
     """Samples in ms of calls in rounds of shuffled order, so that what else the machine does falls on all alike.
 
-    ``first`` is about how many ms each takes; one much faster than the slowest gets several turns a round. There are
-    ``rounds``, or as many as fit into ``seconds``, but at least ``min_rounds``.
+    ``first`` is about how many ms each takes; one much faster than the slowest gets several turns a round.
     """
     slowest = max(first.values())
     turns = [name for name, ms in first.items() for _ in range(max(1, min(MAX_TURNS, int(slowest / max(ms, 1e-6)))))]
@@ -124,59 +105,56 @@ def interleave(calls: Dict[str, Call], first: Dict[str, float], measure: Callabl
     return samples
 
 
-def check_names(names: Optional[Iterable[str]], available: Iterable[str]) -> None:
-    """Accept a choice of candidates."""
-    unknown = sorted(set(names or ()) - set(available))
-    if unknown:
-        raise InputError(f'--candidates: {unknown} take no part here; choose from {sorted(available)}')
+def peak_bytes(call: Callable[[], object], device: torch.device) -> int:
+    """Bytes a call holds at its peak beyond what was allocated before it (weights, input, optimiser's state).
 
-
-def row_of(settings: Settings, suite: str, case: str, shape: Sequence[int], direction: str, mode: str = 'eager',
-           dtype: Optional[str] = None, kernel: str = '') -> Row:
-    """What the rows of a group share; the candidate is left open."""
-    return Row(date=datetime.now(timezone.utc).strftime('%Y-%m-%d'), suite=suite, case=case, shape='x'.join(map(str, shape)), kernel=kernel,
-               direction=direction, mode=mode, dtype=dtype or settings.dtype,
-               device=environment.device_name(settings.device), device_type=settings.device.type,
-               threads=settings.threads, candidate='', batch=shape[0], commit=environment.commit(),
-               versions=environment.versions())
+    On a CPU as the profiler sees PyTorch's allocator; what libraries (oneDNN) take for themselves does not count.
+    """
+    if device.type == 'cuda':
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        call()
+        return torch.cuda.max_memory_allocated() - before
+    with torch.autograd.profiler.profile(profile_memory=True) as profiler:
+        call()
+    events = (event for event in profiler.kineto_results.events() if event.name() == '[memory]')
+    held = accumulate(event.nbytes() for event in sorted(events, key=lambda event: event.start_ns()))
+    return max(0, *held, 0)
 
 
 def measure(base: Row, candidates: List[Candidate], settings: Settings) -> List[Row]:
     """Check the candidates, then time those that passed; a row each, in their order."""
     time_call = clock(settings, base.mode)
     rows = {candidate.name: replace(base, candidate=candidate.name) for candidate in candidates}
-    passed: Dict[str, Candidate] = {}
-    first: Dict[str, float] = {}
+    calls, first = {}, {}
     for candidate in candidates:
         row = rows[candidate.name]
-        if candidate.reason is not None:
-            row.status = f'skipped: {candidate.reason}'
-            continue
         try:
-            if candidate.check is not None:
-                row.error, agrees = candidate.check()
-                if not agrees:
-                    row.status = WRONG
-                    continue
+            if candidate.reason is not None:
+                row.status = f'skipped: {candidate.reason}'
+                continue
+            row.error, agrees = candidate.check() if candidate.check else (None, True)
+            if not agrees:
+                row.status = WRONG
+                continue
             candidate.call()
-            row.peak_mib = peak_bytes(candidate.call, settings.device) / MIB
-            row.saved_mib = candidate.saved and candidate.saved() / MIB
+            row.peak_mib = peak_bytes(candidate.call, settings.device) / 2**20
+            row.saved_mib = candidate.saved and candidate.saved() / 2**20
             row.gflop = candidate.gflop and candidate.gflop()
             if settings.rounds != 0:
-                first[candidate.name] = median(time_call(candidate.call))
-            passed[candidate.name] = candidate
+                first[row.candidate] = median(time_call(candidate.call))
+                calls[row.candidate] = candidate.call
         except FAILURES as error:
             # A vertical bar would end the cell of a table.
             line = (str(error).strip().splitlines() or ['no message'])[0][:200].replace('|', '/')
             row.status = f'{"cannot run" if candidate.may_fail else "failed"}: {type(error).__name__}: {line}'
             row.peak_mib = row.saved_mib = row.gflop = None
-    if first:
-        calls = {name: candidate.call for name, candidate in passed.items()}
-        samples = interleave(calls, first, time_call, settings.seconds, settings.rounds,
-                             5 if settings.device.type == 'cpu' else 3)
-        for name, times in samples.items():
-            row = rows[name]
-            row.q20_ms, row.median_ms, row.q80_ms = map(float, np.percentile(times, [20, 50, 80]))
-            row.samples = len(times)
-            row.images_per_s = base.batch / row.median_ms * 1e3 if passed[name].images else None
+    times = interleave(calls, first, time_call, settings.seconds, settings.rounds,
+                       MIN_ROUNDS[settings.device.type]) if calls else {}
+    for candidate in candidates:
+        if candidate.name in times:
+            row, samples = rows[candidate.name], times[candidate.name]
+            row.q20_ms, row.median_ms, row.q80_ms = map(float, np.percentile(samples, [20, 50, 80]))
+            row.samples = len(samples)
+            row.images_per_s = base.batch / row.median_ms * 1e3 if candidate.images else None
     return list(rows.values())

@@ -1,13 +1,13 @@
 """CycleMLP with its layers computed in several ways, and the networks it stands beside."""
 from copy import deepcopy
 from functools import cache, partial
-from typing import Callable, Dict, List, Optional
+from typing import Callable, Dict, Iterable, List, Optional
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmcyclemlp.errors import MissingDependencyError
+from mmcyclemlp.errors import InputError, MissingDependencyError
 from mmcyclemlp.models import CycleFC, CycleMixer, CycleMLP
 from mmcyclemlp.ops import cycle_fc, linear, naive, staircase_offsets, use_shift
 
@@ -30,44 +30,26 @@ class Classifier(nn.Module):
         return self.head(self.backbone(x)[-1].mean(dim=(2, 3)))  # [B, 3, H, W] -> [B, 1000]
 
 
-class DefinedMixer(CycleMixer):
-    """The mixer by its definition, which all others are checked against."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return naive.cycle_mix(x, self.weights(), self.kernel_size)
-
-
-class OriginalMixer(CycleMixer):
+def original_mix(self: CycleMixer, x: Tensor) -> Tensor:
     """The mixer as the authors' code computes it."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        w, h, c = self.shift_w(x), self.shift_h(x), self.channel(x)
-        mean = (w + h + c).permute(0, 3, 1, 2).flatten(2).mean(2)  # [B, C]
-        a = self.reweight(mean).reshape(*mean.shape, 3).permute(2, 0, 1).softmax(dim=0)[:, :, None, None]
-        return self.proj(w * a[0] + h * a[1] + c * a[2])
+    w, h, c = self.shift_w(x), self.shift_h(x), self.channel(x)
+    mean = (w + h + c).permute(0, 3, 1, 2).flatten(2).mean(2)  # [B, C]
+    a = self.reweight(mean).reshape(*mean.shape, 3).permute(2, 0, 1).softmax(dim=0)[:, :, None, None]
+    return self.proj(w * a[0] + h * a[1] + c * a[2])
 
 
-class OriginalFC(CycleFC):
+def original_fc(self: CycleFC, x: Tensor) -> Tensor:
     """CycleFC as the authors' code calls it: torchvision's deformable convolution, its offsets made once.
 
     It has no bfloat16 kernel, so it computes bfloat16 in float32, as it does by itself under autocast.
     """
-
-    def forward(self, x: Tensor) -> Tensor:
-        from torchvision.ops import deform_conv2d
-        dtype = torch.float32 if x.dtype == torch.bfloat16 else x.dtype
-        offset = _offset(self.in_channels, self.kernel_size, dtype, x.device)
-        with torch.autocast(x.device.type, enabled=False):
-            out = deform_conv2d(
-                x.permute(0, 3, 1, 2).to(dtype),  # [B, C_in, H, W]
-                offset.expand(len(x), -1, *x.shape[1:3]),
-                self.weight[:, :, None, None].to(dtype),
-                self.bias.to(dtype))
-        return out.permute(0, 2, 3, 1).to(x.dtype)  # [B, H, W, C_out]
-
-
-class PlainLinear(nn.Linear):
-    """A linear layer by PyTorch's choice of library: our layers look for ``nn.Linear`` itself."""
+    from torchvision.ops import deform_conv2d
+    dtype = torch.float32 if x.dtype == torch.bfloat16 else x.dtype
+    offset = _offset(self.in_channels, self.kernel_size, dtype, x.device).expand(len(x), -1, *x.shape[1:3])
+    with torch.autocast(x.device.type, enabled=False):
+        weight, bias = self.weight[:, :, None, None].to(dtype), self.bias.to(dtype)
+        out = deform_conv2d(x.permute(0, 3, 1, 2).to(dtype), offset, weight, bias)  # [B, C_out, H, W]
+    return out.permute(0, 2, 3, 1).to(x.dtype)
 
 
 @cache
@@ -87,17 +69,23 @@ def recast(model: nn.Module, classes: Dict[type, type], backend: str = 'auto') -
     return model
 
 
-def layer_of(function: Callable[..., Tensor]) -> type:
-    """CycleFC by another function of ``(x, weight, bias, kernel_size)``."""
-    return type('FunctionFC', (CycleFC, ), dict(
-        forward=lambda self, x: function(x, self.weight, self.bias, self.kernel_size)))
+def form(kind: type, forward: Callable[..., Tensor]) -> Dict[type, type]:
+    """A class whose forward is another function."""
+    return {kind: type(kind.__name__, (kind, ), dict(forward=forward))}
 
 
-DEFINED = {CycleMixer: DefinedMixer, CycleFC: layer_of(naive.cycle_fc)}
-ORIGINAL = {CycleMixer: OriginalMixer, CycleFC: OriginalFC, nn.Linear: PlainLinear}
-LINEAR = {CycleFC: layer_of(lambda x, weight, bias, _: linear(x, weight, bias))}  # no shift at all: the limit
-PLAIN = {CycleFC: layer_of(lambda x, weight, bias, _: F.linear(x, weight, bias))}  # by PyTorch's choice of library
-COPIED = {CycleFC: layer_of(use_shift('copy')(cycle_fc))}  # strided copies, also on CUDA
+def layer_by(function: Callable[..., Tensor]) -> Dict[type, type]:
+    """CycleFC by a function of ``(x, weight, bias, kernel_size)``."""
+    return form(CycleFC, lambda self, x: function(x, self.weight, self.bias, self.kernel_size))
+
+
+DEFINED = {**form(CycleMixer, lambda self, x: naive.cycle_mix(x, self.weights(), self.kernel_size)),
+           **layer_by(naive.cycle_fc)}
+# Our layers find the fastest library for those that are ``nn.Linear`` itself, which the authors' do not.
+ORIGINAL = {**form(CycleMixer, original_mix), **form(CycleFC, original_fc), **form(nn.Linear, nn.Linear.forward)}
+LINEAR = layer_by(lambda x, weight, bias, _: linear(x, weight, bias))  # no shift at all: the limit
+PLAIN = layer_by(lambda x, weight, bias, _: F.linear(x, weight, bias))  # by PyTorch's choice of library
+COPIED = layer_by(use_shift('copy')(cycle_fc))  # strided copies, also on CUDA
 
 
 def network_variants(model: nn.Module, name: str) -> Makers:
@@ -109,7 +97,7 @@ def network_variants(model: nn.Module, name: str) -> Makers:
 
 
 def layer_variants(layer: CycleFC, device: torch.device) -> Makers:
-    """Candidate -> maker of one layer with the same weights."""
+    """The same for one layer."""
     makers: Makers = {name: partial(recast, layer, classes) for name, classes in (
         ('auto', {}), ('copy', COPIED), ('linear', PLAIN), ('linear-ours', LINEAR), ('torchvision', ORIGINAL))}
     makers.pop('linear-ours' if device.type == 'cuda' else 'copy')  # the same as the one before
@@ -117,18 +105,12 @@ def layer_variants(layer: CycleFC, device: torch.device) -> Makers:
 
 
 def randomise(model: nn.Module) -> nn.Module:
-    """Weights that let every branch matter, so that a wrong one shows: std 1 / sqrt(fan in), biases and norms too.
-
-    The initial values would hide much: small weights, no bias, and a softmax that is nearly even.
-    """
+    """Weights that let every branch matter, so that a wrong one shows: std 1 / sqrt(fan in), biases and norms too."""
     random = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            noise = torch.randn(parameter.shape, generator=random)
-            if parameter.dim() > 1:
-                parameter.copy_(noise / parameter[0].numel()**0.5)
-            else:
-                parameter.copy_(noise / 10 + (0 if name.endswith('bias') else 1))
+            noise, mean = torch.randn(parameter.shape, generator=random), 0 if name.endswith('bias') else 1
+            parameter.copy_(noise / parameter[0].numel()**0.5 if parameter.dim() > 1 else noise / 10 + mean)
     return model
 
 
@@ -138,20 +120,15 @@ def cyclemlp(arch: str) -> Classifier:
     return randomise(Classifier(backbone, backbone.norm3.normalized_shape[0]))
 
 
-def require_timm() -> None:
-    """Raise MissingDependencyError unless timm can be imported."""
-    try:
-        import timm  # noqa: F401
-    except ImportError as error:
-        raise MissingDependencyError('the networks beside CycleMLP are timm\'s, and timm is not installed; run '
-                                     '`pip install -r requirements/benchmarks.txt`') from error
-
-
 def neighbours() -> Makers:
     """Candidate -> maker of another network of about this size, from timm."""
 
     def make(name: str) -> nn.Module:
-        import timm
+        try:
+            import timm
+        except ImportError as error:
+            raise MissingDependencyError('the networks beside CycleMLP are timm\'s, and timm is not installed; run '
+                                         '`pip install -r requirements/benchmarks.txt`') from error
         name, _, layout = name.partition(' ')
         model = timm.create_model(name, pretrained=False, num_classes=NUM_CLASSES)
         return model.to(memory_format=torch.channels_last) if layout else model
@@ -159,6 +136,10 @@ def neighbours() -> Makers:
     return {name: partial(make, name) for name in NEIGHBOURS}
 
 
-def select(makers: Makers, names: Optional[List[str]]) -> Makers:
-    """The makers of some candidates, or all."""
-    return makers if names is None else {name: makers[name] for name in makers if name in names}
+def choose(names: Optional[Iterable[str]], *groups: Makers) -> List[Makers]:
+    """The makers of some candidates of each group, or all."""
+    available = {name for makers in groups for name in makers}
+    if names is not None and not available.issuperset(names):
+        raise InputError(f'--candidates: {sorted(set(names) - available)} take no part here; choose from '
+                         f'{sorted(available)}')
+    return [{name: make for name, make in makers.items() if names is None or name in names} for makers in groups]

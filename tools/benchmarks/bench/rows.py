@@ -1,12 +1,20 @@
-"""A measured number as a row, and the CSV file of rows."""
+"""A measured number as a row, where and with what it was measured, and the CSV file of rows."""
 import csv
+import os
+import platform
+import subprocess
 from dataclasses import asdict, dataclass, fields
+from importlib import metadata
 from pathlib import Path
 from typing import Dict, Iterable, List, Optional, Sequence, Tuple
+
+import torch
 
 from mmcyclemlp.errors import InputError
 from mmcyclemlp.files import written_whole
 
+CPUINFO = Path('/proc/cpuinfo')
+DISTRIBUTIONS = ('mmcyclemlp', 'torch', 'torchvision', 'triton', 'onedl-mmengine', 'onedl-mmcv', 'timm')
 OK = 'ok'
 WRONG = 'wrong result'
 
@@ -82,9 +90,46 @@ def read_csv(path: Path) -> List[Row]:
             reader = csv.DictReader(file)
             found = ['candidate' if name == 'rival' else name for name in reader.fieldnames or ()]  # its former name
             if found != [*COLUMNS]:
-                raise InputError(f'{path} is no table of these benchmarks: its columns are {found}, expected '
-                                 f'{[*COLUMNS]}')
+                raise InputError(f'{path} is no table of these benchmarks: expected {[*COLUMNS]}, got {found}')
             reader.fieldnames = found
             return [Row(**{name: read[kind](record[name]) for name, kind in COLUMNS.items()}) for record in reader]
     except OSError as error:
         raise InputError(f'cannot read {path}: {error.strerror}; give a CSV that tools/benchmarks wrote') from error
+
+
+def device_name(device: torch.device) -> str:
+    """The model of a processor and its number of cores; no name of a machine."""
+    if device.type == 'cuda':
+        return torch.cuda.get_device_name(device)
+    lines = CPUINFO.read_text().splitlines() if CPUINFO.exists() else []
+    model = next((line.split(':', 1)[1].strip() for line in lines if line.startswith('model name')),
+                 platform.processor() or platform.machine())
+    return f'{model}, {os.cpu_count()} cores'
+
+
+def bf16_reason(dtype: torch.dtype, device: torch.device) -> Optional[str]:
+    """Why a dtype, if it is bfloat16, is not worth a measurement on a device, or None."""
+    if (dtype == torch.bfloat16 and device.type == 'cpu' and CPUINFO.exists()
+            and not {'avx512_bf16', 'amx_bf16'} & {*CPUINFO.read_text().split()}):
+        return 'this processor has no products in bfloat16 (neither avx512_bf16 nor amx_bf16 in /proc/cpuinfo)'
+    return None
+
+
+def versions() -> str:
+    """Versions of what the numbers depend on, in one line."""
+    installed = {found.name: found.version for found in metadata.distributions()}
+    found = [f'python {platform.python_version()}', *(f'{n} {installed[n]}' for n in DISTRIBUTIONS if n in installed)]
+    return '; '.join(found + [f'CUDA {torch.version.cuda}'] * torch.cuda.is_available())
+
+
+def commit() -> str:
+    """The commit measured, with ``+`` where files differ from it; outside a checkout, ``$MMCYCLEMLP_COMMIT``."""
+    if os.environ.get('MMCYCLEMLP_COMMIT'):
+        return os.environ['MMCYCLEMLP_COMMIT']
+    try:
+        head, changed = (subprocess.check_output(['git', *line.split()], cwd=Path(__file__).parent, text=True,
+                                                 stderr=subprocess.DEVNULL).strip() for line in (
+            'rev-parse --short=12 HEAD', 'status --porcelain -- :/mmcyclemlp :/tools/benchmarks'))
+        return head + '+' * bool(changed)
+    except (OSError, subprocess.CalledProcessError):
+        return 'unknown'

@@ -1,8 +1,6 @@
 """Tables of measured rows, in Markdown."""
-from math import prod
-from typing import Dict, Iterable, List, Optional, Sequence
+from typing import Iterable, Mapping, Optional, Sequence
 
-from .measuring import MIB
 from .rows import OK, Row
 
 NAMES = {
@@ -13,6 +11,8 @@ NAMES = {
     'pvt_v2_b1': 'PVTv2-B1', 'swin_tiny_patch4_window7_224': 'Swin-T', 'mixer_b16_224': 'Mixer-B/16',
     'auto': '**CycleFC**', 'copy': 'CycleFC, strided copies', 'deform_conv': "mmcv's deformable convolution",
     'torchvision': "torchvision's", 'linear': 'linear layer', 'linear-ours': "linear layer, CycleFC's library",
+    'shift_gemm': 'CycleFC, strided copies', 'triton': 'fused kernel', 'torchvision_fp16': "torchvision's in fp16",
+    'b1-triton': 'B1, fused kernels', 'b1-original_fp16': "B1, the authors' code in fp16",
 }
 
 
@@ -26,9 +26,7 @@ def markdown(header: Sequence[str], body: Iterable[Sequence[str]]) -> str:
 
 def number(value: Optional[float]) -> str:
     """Three digits, without an exponent."""
-    if value is None:
-        return ''
-    return f'{value:,.0f}' if abs(value) >= 100 else f'{value:.3g}'
+    return '' if value is None else f'{value:,.0f}' if abs(value) >= 100 else f'{value:.3g}'
 
 
 def plain(row: Row) -> str:
@@ -36,21 +34,16 @@ def plain(row: Row) -> str:
     return NAMES.get(row.candidate, row.candidate)
 
 
-def count(value: int, noun: str) -> str:
-    """A number of things in words."""
-    return f'{value} {noun}{"s"[:value > 1]}'
-
-
-def conditions(row: Row) -> str:
+def conditions_of(row: Row) -> str:
     """Direction, mode, dtype and threads, in words."""
-    threads = f', {count(row.threads, "thread")}' if row.device_type == 'cpu' else ''
-    return f'{row.direction}, {count(row.batch, "image")}{threads}, {row.dtype}, {row.mode}'
+    threads = f', {row.threads} thread{"s"[:row.threads > 1]}' if row.device_type == 'cpu' else ''
+    return f'{row.direction}, {row.batch} image{"s"[:row.batch > 1]}{threads}, {row.dtype}, {row.mode}'
 
 
 def group_title(row: Row) -> str:
     """What a group's rows have in common, in words."""
     kernel = f', kernel {row.kernel}' if row.kernel else ''
-    return f'{row.case}, {row.shape}{kernel}, {conditions(row)}, {row.device}'
+    return f'{row.case}, {row.shape}{kernel}, {conditions_of(row)}, {row.device}'
 
 
 def rate(row: Row) -> Optional[float]:
@@ -72,47 +65,14 @@ def group_table(rows: Sequence[Row]) -> str:
     ] for row in rows])
 
 
-def short(row: Row) -> str:
-    """Why there is no number, in a word or two."""
-    return '' if row.status == OK else row.status.partition(':')[0]
-
-
-def reasons(groups: Iterable[Sequence[Row]]) -> str:
-    """Why candidates have no number, each reason once, as a list to follow a table."""
-    found = dict.fromkeys(f'- {plain(row)}: {row.status}' for rows in groups for row in rows if row.status != OK)
-    return '\n\n' + '\n'.join(found) if found else ''
-
-
-def operator_table(groups: Sequence[Sequence[Row]], expected: Optional[Dict[tuple, float]] = None) -> str:
+def operator_table(groups: Sequence[Sequence[Row]], expected: Mapping[tuple, float] = {}) -> str:  # noqa: B006
     """Median ms of each candidate, a line a group; beside them what was expected of ``(case, direction)``."""
-    expected = expected or {}
     columns = dict.fromkeys(plain(row) for rows in groups for row in rows)
     body = []
     for rows in groups:
-        cells = {plain(row): number(row.median_ms) or short(row) for row in rows}
+        cells = {plain(row): number(row.median_ms) or row.status.partition(':')[0].removeprefix(OK) for row in rows}
         first = rows[0]
         body.append([first.case, first.direction, first.shape, *(cells.get(name, '') for name in columns),
                      number(expected.get((first.case, first.direction)))])
-    return markdown(['ms', 'direction', 'B x H x W x C', *columns, 'expected'], body) + reasons(groups)
-
-
-def position_table(groups: Sequence[Sequence[Row]]) -> str:
-    """Time and memory per position of x, a line a candidate: an image's pixels, or those of a stage's map."""
-    body = []
-    for row in (row for rows in groups for row in rows):
-        sizes = list(map(int, row.shape.split('x')))
-        positions = prod(sizes) / sizes[1 if row.suite == 'scaling' else 3]  # without the channels
-        body.append([row.case, row.shape, plain(row), number(row.median_ms), *(
-            number(value and value / positions) for value in (
-                row.median_ms and row.median_ms * 1e6, row.peak_mib and row.peak_mib * MIB,
-                row.saved_mib and row.saved_mib * MIB)), short(row)])
-    return markdown(['', 'x', 'candidate', 'median ms', 'ns per position', 'peak bytes per position',
-                     'bytes per position kept for backward', 'note'], body) + reasons(groups)
-
-
-def by_conditions(groups: Iterable[List[Row]]) -> Dict[str, List[List[Row]]]:
-    """Groups by conditions, in words."""
-    result: Dict[str, List[List[Row]]] = {}
-    for rows in groups:
-        result.setdefault(conditions(rows[0]), []).append(rows)
-    return result
+    reasons = dict.fromkeys(f'\n- {plain(row)}: {row.status}' for rows in groups for row in rows if row.status != OK)
+    return markdown(['ms', 'direction', 'B x H x W x C', *columns, 'expected'], body) + '\n'.join(['', *reasons])

@@ -1,30 +1,27 @@
 """What networks, blocks and layers are asked to do: inference, a training step, forward and backward."""
-from contextlib import nullcontext
+from datetime import datetime, timezone
 from functools import partial
-from typing import Callable, ContextManager, List, Optional, Tuple
+from typing import Callable, Dict, Iterable, List, Optional, Tuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry, sdpa_flop_count
 
-from .measuring import Candidate, Expected, check, expect
-from .memory import gflop_of, saved_bytes
+from .measuring import Candidate, Expected, Settings
+from .rows import Row, commit, device_name, versions
 
 RATE_SIZES = {'cpu': 1024, 'cuda': 8192}
-CHUNK = 16  # images at once where a reference is computed: float64 takes room
+Run = Callable[[Tensor], Tensor]  # a model, or its compiled form
 
 
 class Task:
-    """A model's task on one batch.
+    """A model's forward pass on float32 x ``[B, ...]`` in a dtype, with its backward pass in training.
 
-    Args:
-        x (Tensor): float32 input, batch first.
-        dtype (torch.dtype): what it computes in.
-        training (bool): forward and backward, or the forward pass alone.
-        labels (Tensor, optional): class of each image, for cross entropy and an AdamW step. Without them the
-            output has the input's shape, its gradient is fixed noise, and the input gets one too.
-        mixed (bool, optional): whether weights and input stay float32, under autocast. By default so in training and
-            on a CPU; inference on CUDA converts them.
+    With ``labels [B]``, training is cross entropy and an AdamW step; without, the output has the shape of x, its
+    gradient is fixed noise, and x gets one too. If ``mixed``, weights and x stay float32, under autocast; by default so
+    in training and on a CPU, while inference on CUDA converts them.
     """
 
     def __init__(self, x: Tensor, dtype: torch.dtype, training: bool, labels: Optional[Tensor] = None,
@@ -32,44 +29,40 @@ class Task:
         self.dtype, self.training, self.labels, self.device = dtype, training, labels, x.device
         self.mixed = dtype != torch.float32 and (training or x.device.type == 'cpu' if mixed is None else mixed)
         self.x = (x if self.mixed else x.to(dtype)).requires_grad_(training and labels is None)
-        if self.x.requires_grad:
-            noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(1)) / x.numel()**0.5
-            self.noise = noise.to(x.device, self.dtype if self.mixed else self.x.dtype)
+        self.noise = noise_of(x.shape, x.device, 1) / x.numel()**0.5 if self.x.requires_grad else None
+
+    def row(self, settings: Settings, suite: str, case: str, mode: str = 'eager', kernel: str = '') -> Row:
+        """What the rows of a group at this task share; the candidate is left open."""
+        words = ('forward', 'forward+backward') if self.labels is None else ('inference', 'training step')
+        return Row(datetime.now(timezone.utc).strftime('%Y-%m-%d'), suite, case, 'x'.join(map(str, self.x.shape)),
+                   kernel, words[self.training], mode, settings.dtype + '-amp' * self.mixed,
+                   device_name(self.device), self.device.type, settings.threads, '', len(self.x),
+                   commit=commit(), versions=versions())
 
     def prepare(self, model: nn.Module) -> nn.Module:
         """Put a model on the device, in the mode and dtype of the task."""
         return model.to(self.device, self.x.dtype).train(self.training)
 
-    def autocast(self) -> ContextManager:
-        """Mixed precision, or nothing."""
-        return torch.autocast(self.device.type, self.dtype) if self.mixed else nullcontext()
-
-    def forward(self, run: Callable[[Tensor], Tensor], x: Optional[Tensor] = None) -> Tensor:
+    def forward(self, run: Run, x: Optional[Tensor] = None) -> Tensor:
         """Output as the task runs it; in float64 where x is."""
         x = self.x if x is None else x
-        with nullcontext() if x.dtype == torch.float64 else self.autocast():
+        with torch.autocast(self.device.type, self.dtype, enabled=self.mixed and x.dtype != torch.float64):
             return run(x)
 
-    def backward(self, out: Tensor, part: slice = slice(None)) -> None:
-        """Gradients for a part of the batch, whose loss is a share of the mean over the whole."""
+    def backward(self, out: Tensor) -> None:
+        """Gradients of the task's loss."""
         if self.labels is None:
-            out.backward(self.noise[part].to(out.dtype))
+            out.backward(self.noise.to(out.dtype))
         else:
-            out = out if out.dtype == torch.float64 else out.float()
-            (F.cross_entropy(out, self.labels[part], reduction='sum') / len(self.x)).backward()
+            F.cross_entropy(out if out.dtype == torch.float64 else out.float(), self.labels).backward()
 
-    def call(self, model: nn.Module, run: Callable[[Tensor], Tensor]) -> Callable[[], object]:
-        """What is timed; ``run`` is the model, or its compiled form."""
+    def call(self, model: nn.Module, run: Run) -> Callable[[], object]:
+        """What is timed."""
         if not self.training:
             return torch.inference_mode()(lambda: self.forward(run))
         if self.labels is None:
-            leaves = [self.x, *model.parameters()]
-
-            def both() -> object:
-                out = self.forward(run)
-                return torch.autograd.grad(out, leaves, self.noise.to(out.dtype))
-
-            return both
+            leaves, noise = [self.x, *model.parameters()], self.noise.to(self.dtype)
+            return lambda: torch.autograd.grad(self.forward(run), leaves, noise)
         # A rate so small that the weights stay what they were.
         optimizer = torch.optim.AdamW(model.parameters(), lr=1e-9)
 
@@ -80,63 +73,87 @@ class Task:
 
         return step
 
-    def tensors(self, model: nn.Module, run: Callable[[Tensor], Tensor], chunk: Optional[int] = None,
-                dtype: Optional[torch.dtype] = None) -> List[Tensor]:
+    def tensors(self, model: nn.Module, run: Run, dtype: Optional[torch.dtype] = None) -> List[Tensor]:
         """What candidates must agree on: the output, and in training the gradient of every parameter and of x."""
         x = self.x.detach().to(dtype or self.x.dtype)
-        parts = [slice(start, start + (chunk or len(x))) for start in range(0, len(x), chunk or len(x))]
         if not self.training:
             with torch.inference_mode():
-                return [torch.cat([self.forward(run, x[part]) for part in parts])]
+                return [self.forward(run, x)]
         model.zero_grad(set_to_none=True)
-        x.requires_grad_(self.x.requires_grad)
-        outs = []
-        for part in parts:
-            outs.append(self.forward(run, x[part]))
-            self.backward(outs[-1], part)
+        out = self.forward(run, x.requires_grad_(self.x.requires_grad))
+        self.backward(out)
         grads = [leaf.grad for leaf in [*model.parameters(), x] if leaf.requires_grad]
         model.zero_grad(set_to_none=True)
-        return [torch.cat(outs).detach(), *grads]
+        return [out.detach(), *grads]
 
     def expected(self, reference: nn.Module) -> Expected:
         """From the definition in float64 and as this task runs it."""
-        reference, chunk = self.prepare(reference), CHUNK if self.labels is not None else None
-        same_dtype = self.tensors(reference, reference, chunk)
-        return expect(self.tensors(reference.double(), reference, chunk, torch.float64), same_dtype, self.dtype)
-
-    def gflop(self, model: nn.Module) -> float:
-        """Arithmetic of the task; that of training by the rule that a backward pass is two forward passes."""
-        return gflop_of(lambda: self.forward(model)) * (3 if self.training else 1)
+        same_dtype = self.tensors(self.prepare(reference), reference)
+        return Expected(self.tensors(reference.double(), reference, torch.float64), same_dtype, self.dtype)
 
     def candidate(self, name: str, model: nn.Module, expected: Optional[Expected] = None, compiled: bool = False,
                   counted: bool = True, may_fail: bool = False) -> Candidate:
         """A model as a candidate at this task.
 
-        It is checked against ``expected`` where it is one of the same function; its arithmetic is ``counted`` where
-        PyTorch knows its operators.
+        It is checked against ``expected`` where it is one of the same function. Its arithmetic is ``counted`` where
+        PyTorch knows its operators, by the rule that a backward pass takes that of two forward passes.
         """
         model = self.prepare(model)
         run = torch.compile(model, dynamic=False) if compiled else model
         return Candidate(
             name,
             call=self.call(model, run),
-            check=None if expected is None else lambda: check(self.tensors(model, run), expected),
+            check=None if expected is None else lambda: expected.check(self.tensors(model, run)),
             saved=partial(saved_bytes, lambda: self.forward(run), list(model.parameters())) if self.training else None,
-            gflop=partial(self.gflop, model) if counted else None,
+            gflop=(lambda: gflop_of(lambda: self.forward(model)) * (3 if self.training else 1)) if counted else None,
             may_fail=may_fail)
 
 
-def images(batch: int, side: int, device: torch.device) -> Tuple[Tensor, Tensor]:
-    """Random images ``[B, 3, side, side]`` and labels ``[B]``."""
-    random = torch.Generator().manual_seed(0)
-    return (torch.randn(batch, 3, side, side, generator=random).to(device),
-            torch.randint(1000, (batch, ), generator=random).to(device))
+def saved_bytes(forward: Callable[[], object], parameters: Iterable[Tensor]) -> int:
+    """Bytes that a forward pass keeps for the backward pass, each storage once, parameters left out."""
+    storages: Dict[int, int] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        storages[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor.detach()  # alive with the graph, so no address is used twice, but not holding the graph
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        output = forward()
+    del output
+    own = {parameter.untyped_storage().data_ptr() for parameter in parameters}
+    return sum(size for address, size in storages.items() if address not in own)
+
+
+class _Flops(TorchDispatchMode):
+    """PyTorch's own counter hooks into all modules, and layers that somebody listens to take their slower form."""
+    total = 0
+    known = {**flop_registry, torch.ops.aten._scaled_dot_product_flash_attention_for_cpu:
+             lambda q, k, v, *_, out_val=None, **__: sdpa_flop_count(q.shape, k.shape, v.shape)}
+    if hasattr(torch.ops.mkldnn, '_linear_pointwise'):
+        known[torch.ops.mkldnn._linear_pointwise] = lambda x, *_, out_val, **__: 2 * x.numel() * out_val.shape[-1]
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        out = function(*args, **(kwargs or {}))
+        flops = self.known.get(function._overloadpacket)
+        self.total += flops(*args, **(kwargs or {}), out_val=out) if flops else 0
+        return out
+
+
+def gflop_of(call: Callable[[], object]) -> float:
+    """Arithmetic of a call in 10^9, a multiply-add as two; without what is not known, as a deformable convolution."""
+    with torch.no_grad(), _Flops() as counter:
+        call()
+    return counter.total / 1e9
+
+
+def noise_of(shape: Tuple[int, ...], device: torch.device, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(device)
 
 
 def machine_rates(dtype: torch.dtype, device: torch.device) -> List[Candidate]:
     """Products of two square matrices: the rate that a network's is a share of, the first by the fastest library."""
     size = RATE_SIZES[device.type]
-    a, b = (torch.randn(size, size, generator=torch.Generator().manual_seed(seed)).to(device, dtype) for seed in (0, 1))
+    a, b = (noise_of((size, size), device, seed).to(dtype) for seed in (0, 1))
     by = {'product, cuBLAS' if device.type == 'cuda' else 'product, oneDNN': lambda: a @ b}
     if device.type == 'cpu' and dtype == torch.float32:  # which PyTorch gives to MKL
         by['product, MKL'] = by['product, oneDNN']
