@@ -137,6 +137,13 @@ def test_stage_sizes_of_the_original():
     assert [o.shape[2] for o in model(torch.randn(1, 3, 32, 32))] == [8, 2]
 
 
+def test_shapes_without_numbers():
+    with torch.device('meta'):
+        outs = tiny()(torch.zeros(2, 3, 160, 96))
+    assert [tuple(out.shape) for out in outs] == [(2, 8, 40, 24), (2, 12, 20, 12), (2, 16, 10, 6)]
+    assert all(out.is_meta for out in outs)
+
+
 def test_batches_are_independent():
     model, x = tiny().eval(), torch.randn(3, 3, 40, 24)
     for whole, single in zip(model(x), model(x[1:2])):

@@ -1,4 +1,4 @@
-"""tools/benchmarks/gpu.sh: what it refuses, and what it does when the kernels' tests fail or are stopped."""
+"""tools/benchmarks/gpu.sh and cpu.sh: what they refuse, and what they do when a part fails or is stopped."""
 import os
 import shutil
 import subprocess
@@ -9,11 +9,12 @@ import pytest
 from .conftest import REPO
 
 pytestmark = pytest.mark.skipif(shutil.which('bash') is None, reason='needs bash')
+MEASURED = 7  # sections that measure
 NOTES_CALLS = 'echo "$@" >> "$(dirname "$0")/calls"'
 
 
-def run(tmp_path, **environment):
-    return subprocess.run(['bash', str(REPO / 'tools/benchmarks/gpu.sh'), str(tmp_path / 'out')],
+def run(tmp_path, script='gpu.sh', *options, **environment):
+    return subprocess.run(['bash', str(REPO / 'tools/benchmarks' / script), str(tmp_path / 'out'), *options],
                           env=dict(os.environ, **environment), capture_output=True, text=True)
 
 
@@ -36,14 +37,16 @@ def test_nothing_is_measured_when_the_kernels_fail(tmp_path):
     result = run(tmp_path, PYTHON=python)
     assert result.returncode == 1 and 'so nothing is measured' in result.stdout
     assert 'test_triton.py' in (tmp_path / 'calls').read_text()
-    assert 'ops.py --device' not in (tmp_path / 'calls').read_text()
+    assert 'models.py --device' not in (tmp_path / 'calls').read_text()
     assert 'so nothing is measured' in (tmp_path / 'out' / 'log.txt').read_text()
 
 
 def test_all_is_measured_when_the_kernels_pass(tmp_path):
     result = run(tmp_path, PYTHON=make_command(tmp_path / 'python', NOTES_CALLS))
     assert result.returncode == 0 and '== done in' in result.stdout
-    assert (tmp_path / 'calls').read_text().count('--dtype bf16') == 9
+    first = next(line for line in (tmp_path / 'calls').read_text().splitlines() if 'models.py' in line)
+    assert '--layers --train' in first and first.endswith('--candidates auto copy linear')
+    assert (tmp_path / 'calls').read_text().count('--dtype bf16') == MEASURED
 
 
 def test_all_is_measured_when_the_tests_run_out_of_time(tmp_path):
@@ -51,4 +54,24 @@ def test_all_is_measured_when_the_tests_run_out_of_time(tmp_path):
     result = run(tmp_path, PYTHON=make_command(tmp_path / 'python', NOTES_CALLS),
                  PATH=f'{tmp_path}:{os.environ["PATH"]}')
     assert result.returncode == 1 and "'tests of the kernels' was stopped" in result.stdout
-    assert (tmp_path / 'calls').read_text().count('--dtype bf16') == 9
+    assert (tmp_path / 'calls').read_text().count('--dtype bf16') == MEASURED
+
+
+def test_a_cpu_is_measured_in_one_go(tmp_path):
+    result = run(tmp_path, 'cpu.sh', '--quick', PYTHON=make_command(tmp_path / 'python', NOTES_CALLS))
+    assert result.returncode == 0 and '== done in' in (tmp_path / 'out' / 'log.txt').read_text()
+    calls = (tmp_path / 'calls').read_text().splitlines()
+    assert len(calls) == 8 and all(call.endswith(' --quick') for call in calls)
+
+
+def test_the_rest_of_a_cpu_is_measured_when_a_part_fails(tmp_path):
+    python = make_command(tmp_path / 'python', f'{NOTES_CALLS}\ncase "$*" in *compile*) exit 1;; esac')
+    result = run(tmp_path, 'cpu.sh', PYTHON=python)
+    assert result.returncode == 1 and len((tmp_path / 'calls').read_text().splitlines()) == 8
+
+
+def test_two_runs_of_a_cpu_do_not_mix(tmp_path):
+    (tmp_path / 'out').mkdir()
+    (tmp_path / 'out' / 'speed.csv').touch()
+    result = run(tmp_path, 'cpu.sh', PYTHON='false')
+    assert result.returncode == 2 and 'holds an earlier run' in result.stderr and result.stderr.count('\n') == 1

@@ -41,5 +41,12 @@ def check_tensors(x: Tensor, weight: Tensor, bias: Optional[Tensor]) -> None:
             continue
         if tensor.device != x.device:
             raise InputError(f'x is on {x.device} but {name} on {tensor.device}; move one of them')
-        if tensor.dtype != x.dtype and not torch.is_autocast_enabled(x.device.type):
+        if tensor.dtype != x.dtype and autocast_dtype(x.device) is None:
             raise InputError(f'x is {x.dtype} but {name} is {tensor.dtype}; convert one, or use autocast')
+
+
+def autocast_dtype(device: torch.device) -> Optional[torch.dtype]:
+    """The dtype in which autocast computes products on a device, or None where it is off."""
+    if not torch.amp.is_autocast_available(device.type) or not torch.is_autocast_enabled(device.type):
+        return None
+    return torch.get_autocast_dtype(device.type)

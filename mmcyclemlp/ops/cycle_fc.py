@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
-from .checks import check_backend, check_kernel_size, check_tensors
+from .checks import autocast_dtype, check_backend, check_kernel_size, check_tensors
 from .linear import linear, linear_of
 from .offsets import staircase_offsets
 from .shift import in_graph, shift, shifting
@@ -84,8 +84,7 @@ def deform_conv_reason(dtype: torch.dtype, device: torch.device) -> Optional[str
 
 def _deform_conv(x: Tensor, weight: Tensor, bias: Optional[Tensor], kernel_size: Tuple[int, int]) -> Tensor:
     """CycleFC as the deformable convolution that the authors used; the reference."""
-    autocast = torch.is_autocast_enabled(x.device.type)
-    dtype = torch.get_autocast_dtype(x.device.type) if autocast else x.dtype
+    dtype = autocast_dtype(x.device) or x.dtype
     reason = deform_conv_reason(dtype, x.device)
     if reason is not None:
         raise InputError(f"backend 'deform_conv' cannot compute this call: {reason}")

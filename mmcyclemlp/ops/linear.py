@@ -4,12 +4,14 @@ PyTorch gives linear layers in float32 on a CPU to MKL, and convolutions to oneD
 Intel's processors; on others it takes twice oneDNN's time. A map [B, H, W, C] is a channels_last image [B, C, H, W], so
 a linear layer is a 1x1 convolution of it, without a copy.
 """
+from contextlib import nullcontext
 from typing import Optional, Protocol, Tuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .checks import autocast_dtype
 from .shift import in_graph
 
 ONEDNN = torch.backends.mkldnn.is_available()
@@ -92,16 +94,14 @@ def linear_of(movement: Moved, x: Tensor, weight: Tensor, bias: Optional[Tensor]
         return (linear if weight.dim() == 2 else linear_each)(movement(x), weight, bias, residual)
     # As the product itself would cast them, but before the map is kept.
     x, weight, bias = (t if t is None else autocast_to(t) for t in (x, weight, bias))
-    with torch.autocast(x.device.type, enabled=False):
+    with torch.autocast(x.device.type, enabled=False) if autocast_dtype(x.device) else nullcontext():
         return _LinearOf.apply(movement, x, weight, bias)
 
 
 def autocast_to(x: Tensor) -> Tensor:
     """x in the dtype that autocast, where it is on, would give it for a product."""
-    device = x.device.type
-    if torch.is_autocast_enabled(device) and x.dtype in (torch.float32, torch.float16, torch.bfloat16):
-        return x.to(torch.get_autocast_dtype(device))
-    return x
+    dtype = autocast_dtype(x.device)
+    return x.to(dtype) if dtype and x.dtype in (torch.float32, torch.float16, torch.bfloat16) else x
 
 
 def _by_onednn(x: Tensor) -> bool:

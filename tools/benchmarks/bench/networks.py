@@ -1,23 +1,21 @@
 """CycleMLP with its layers computed in several ways, and the networks it stands beside."""
 from copy import deepcopy
-from functools import partial
-from typing import Callable, Dict, List, Optional
+from functools import cache, partial
+from typing import Callable, Dict, Iterable, List, Optional
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmcyclemlp.errors import MissingDependencyError
+from mmcyclemlp.errors import InputError, MissingDependencyError
 from mmcyclemlp.models import CycleFC, CycleMixer, CycleMLP
-from mmcyclemlp.models.layers import Mlp
-from mmcyclemlp.ops import BACKENDS, linear
-
-from .operators import TorchvisionOperator, definition, torchvision_dtypes
+from mmcyclemlp.ops import cycle_fc, linear, naive, staircase_offsets, use_shift
 
 Makers = Dict[str, Callable[[], nn.Module]]
 NUM_CLASSES = 1000
-NEIGHBOURS = ('resnet18', 'resnet50', 'poolformer_s12', 'pvt_v2_b1', 'swin_tiny_patch4_window7_224', 'mixer_b16_224')
-CONVOLUTIONAL = ('resnet18', 'resnet50')  # often faster with channels last in memory, so measured both ways
+# Convolutional networks are faster with channels last in memory.
+NEIGHBOURS = ('resnet18 channels last', 'resnet50 channels last', 'poolformer_s12', 'pvt_v2_b1',
+              'swin_tiny_patch4_window7_224', 'mixer_b16_224')
 
 
 class Classifier(nn.Module):
@@ -32,119 +30,88 @@ class Classifier(nn.Module):
         return self.head(self.backbone(x)[-1].mean(dim=(2, 3)))  # [B, 3, H, W] -> [B, 1000]
 
 
-class LayerOf(nn.Module):
-    """The parameters of a CycleFC under another function of ``(x, weight, bias)``."""
-
-    def __init__(self, layer: CycleFC, function: Callable[..., Tensor]):
-        super().__init__()
-        self.weight, self.bias = layer.weight, layer.bias
-        self.function = function
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.function(x, self.weight, self.bias)
+def original_mix(self: CycleMixer, x: Tensor) -> Tensor:
+    """The mixer as the authors' code computes it."""
+    w, h, c = self.shift_w(x), self.shift_h(x), self.channel(x)
+    mean = (w + h + c).permute(0, 3, 1, 2).flatten(2).mean(2)  # [B, C]
+    a = self.reweight(mean).reshape(*mean.shape, 3).permute(2, 0, 1).softmax(dim=0)[:, :, None, None]
+    return self.proj(w * a[0] + h * a[1] + c * a[2])
 
 
-class MlpOf(nn.Module):
-    """The parameters of an Mlp under another product; ``[..., C] -> [..., out]``."""
+def original_fc(self: CycleFC, x: Tensor) -> Tensor:
+    """CycleFC as the authors' code calls it: torchvision's deformable convolution, its offsets made once.
 
-    def __init__(self, mlp: Mlp, product: Callable[..., Tensor]):
-        super().__init__()
-        self.fc1, self.fc2, self.product = mlp.fc1, mlp.fc2, product
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = F.gelu(self.product(x, self.fc1.weight, self.fc1.bias))
-        return self.product(x, self.fc2.weight, self.fc2.bias)
-
-
-class MixerOf(nn.Module):
-    """The parameters of a CycleMixer, combined as the original does, over shifted layers of another kind.
-
-    ``[B, H, W, C] -> [B, H, W, C]``; ``make`` turns a CycleFC into a function of ``(x, weight, bias)``, and
-    ``product`` computes the linear layers.
+    It has no bfloat16 kernel, so it computes bfloat16 in float32, as it does by itself under autocast.
     """
+    from torchvision.ops import deform_conv2d
+    dtype = torch.float32 if x.dtype == torch.bfloat16 else x.dtype
+    offset = _offset(self.in_channels, self.kernel_size, dtype, x.device).expand(len(x), -1, *x.shape[1:3])
+    with torch.autocast(x.device.type, enabled=False):
+        weight, bias = self.weight[:, :, None, None].to(dtype), self.bias.to(dtype)
+        out = deform_conv2d(x.permute(0, 3, 1, 2).to(dtype), offset, weight, bias)  # [B, C_out, H, W]
+    return out.permute(0, 2, 3, 1).to(x.dtype)
 
-    def __init__(self, mixer: CycleMixer, make: Callable[[CycleFC], Callable[..., Tensor]],
-                 product: Callable[..., Tensor]):
-        super().__init__()
-        self.product = product
-        self.shift_w = LayerOf(mixer.shift_w, make(mixer.shift_w))
-        self.shift_h = LayerOf(mixer.shift_h, make(mixer.shift_h))
-        self.channel, self.reweight, self.proj = mixer.channel, mixer.reweight, mixer.proj
 
-    def forward(self, x: Tensor) -> Tensor:
-        w, h, c = self.shift_w(x), self.shift_h(x), self.product(x, self.channel.weight)
-        mean = (w + h + c).permute(0, 3, 1, 2).flatten(2).mean(2)  # [B, C]
-        a = self.reweight(mean).reshape(*mean.shape, 3).permute(2, 0, 1).softmax(dim=0)[:, :, None, None]
-        return self.product(w * a[0] + h * a[1] + c * a[2], self.proj.weight, self.proj.bias)
+@cache
+@torch.inference_mode(False)
+def _offset(channels: int, kernel_size: tuple, dtype: torch.dtype, device: torch.device) -> Tensor:
+    pairs = torch.tensor(staircase_offsets(channels, kernel_size), dtype=dtype, device=device)
+    return pairs.reshape(1, 2 * channels, 1, 1)
+
+
+def recast(model: nn.Module, classes: Dict[type, type], backend: str = 'auto') -> nn.Module:
+    """A copy of a model whose modules of some classes are of others, with the same parameters, and use a backend."""
+    model = deepcopy(model)
+    for module in model.modules():
+        if hasattr(module, 'backend'):
+            module.backend = backend
+        module.__class__ = classes.get(type(module), type(module))
+    return model
+
+
+def form(kind: type, forward: Callable[..., Tensor]) -> Dict[type, type]:
+    """A class whose forward is another function."""
+    return {kind: type(kind.__name__, (kind, ), dict(forward=forward))}
+
+
+def layer_by(function: Callable[..., Tensor]) -> Dict[type, type]:
+    """CycleFC by a function of ``(x, weight, bias, kernel_size)``."""
+    return form(CycleFC, lambda self, x: function(x, self.weight, self.bias, self.kernel_size))
+
+
+DEFINED = {**form(CycleMixer, lambda self, x: naive.cycle_mix(x, self.weights(), self.kernel_size)),
+           **layer_by(naive.cycle_fc)}
+# Our layers find the fastest library for those that are ``nn.Linear`` itself, which the authors' do not.
+ORIGINAL = {**form(CycleMixer, original_mix), **form(CycleFC, original_fc), **form(nn.Linear, nn.Linear.forward)}
+LINEAR = layer_by(lambda x, weight, bias, _: linear(x, weight, bias))  # no shift at all: the limit
+PLAIN = layer_by(lambda x, weight, bias, _: F.linear(x, weight, bias))  # by PyTorch's choice of library
+COPIED = layer_by(use_shift('copy')(cycle_fc))  # strided copies, also on CUDA
+
+
+def network_variants(model: nn.Module, name: str) -> Makers:
+    """Candidate -> maker of a network or block with the same weights; ``-shift_gemm`` is by branches alone."""
+    return {name: partial(recast, model, {}), f'{name}-shift_gemm': partial(recast, model, {}, 'shift_gemm'),
+            f'{name}-linear': partial(recast, model, LINEAR),
+            f'{name}-deform_conv': partial(recast, model, {}, 'deform_conv'),
+            f'{name}-original': partial(recast, model, ORIGINAL)}
+
+
+def layer_variants(layer: CycleFC, device: torch.device) -> Makers:
+    """The same for one layer."""
+    makers: Makers = {name: partial(recast, layer, classes) for name, classes in (
+        ('auto', {}), ('copy', COPIED), ('linear', PLAIN), ('linear-ours', LINEAR), ('torchvision', ORIGINAL))}
+    makers.pop('linear-ours' if device.type == 'cuda' else 'copy')  # the same as the one before
+    return {**makers, 'deform_conv': partial(recast, layer, {}, 'deform_conv')}
 
 
 def randomise(model: nn.Module) -> nn.Module:
-    """Weights that let every branch matter, so that a wrong one shows: std 1 / sqrt(fan in), biases and norms too.
-
-    The initial values would hide much: small weights, no bias, and a softmax that is nearly even.
-    """
+    """Weights that let every branch matter, so that a wrong one shows: std 1 / sqrt(fan in), biases and norms too."""
     random = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            noise = torch.randn(parameter.shape, generator=random)
-            if parameter.dim() > 1:
-                parameter.copy_(noise / parameter[0].numel()**0.5)
-            else:
-                parameter.copy_(noise / 10 + (0 if name.endswith('bias') else 1))
+            noise, mean = torch.randn(parameter.shape, generator=random), 0 if name.endswith('bias') else 1
+            parameter.copy_(noise / parameter[0].numel()**0.5 if parameter.dim() > 1 else noise / 10 + mean)
     return model
-
-
-def with_layers(model: nn.Module, make: Callable[[CycleFC], Callable[..., Tensor]],
-                product: Callable[..., Tensor] = F.linear) -> nn.Module:
-    """A copy of a model in which every mixer is a :class:`MixerOf` and every MLP a :class:`MlpOf`."""
-    model = deepcopy(model)
-    for parent in list(model.modules()):
-        for name, child in parent.named_children():
-            if isinstance(child, CycleMixer):
-                setattr(parent, name, MixerOf(child, make, product))
-            elif isinstance(child, Mlp) and product is F.linear:  # ours are by the library of `linear` already
-                setattr(parent, name, MlpOf(child, product))
-    return model
-
-
-def with_backend(model: nn.Module, backend: str) -> nn.Module:
-    """A copy of a model whose mixers use a backend."""
-    model = deepcopy(model)
-    for module in model.modules():
-        if isinstance(module, (CycleMixer, CycleFC)):
-            module.backend = backend
-    return model
-
-
-def defined(model: nn.Module) -> nn.Module:
-    """The reference form: the mixer by its definition, CycleFC by its formula."""
-    return with_layers(model, lambda layer: partial(definition, kernel_size=layer.kernel_size))
-
-
-def variants(model: nn.Module, name: str, dtype: torch.dtype, device: torch.device) -> Makers:
-    """Rival -> maker of a copy of ``model`` whose mixers are computed its way, with the same weights.
-
-    ``NAME`` is ours as it comes; ``NAME-BACKEND`` forces a backend; ``NAME-original`` calls torchvision's
-    deformable convolution as the authors' code does; ``NAME-linear`` has plain linear layers instead, by the
-    library that ours take, the limit.
-    """
-
-    def original(inside: torch.dtype) -> nn.Module:
-        return with_layers(
-            model, lambda layer: TorchvisionOperator(layer.in_channels, layer.kernel_size, inside, device))
-
-    makers: Makers = {name: partial(with_backend, model, 'auto')}
-    makers.update({f'{name}-{backend}': partial(with_backend, model, backend) for backend in BACKENDS})
-    makers.update({f'{name}-original{suffix}': partial(original, inside)
-                   for suffix, inside in torchvision_dtypes(dtype, device).items()})
-    makers[f'{name}-linear'] = partial(with_layers, model, lambda layer: linear, linear)
-    return makers
-
-
-def backend_reason(backend: str, dtype: torch.dtype, device: torch.device) -> Optional[str]:
-    """Why a backend cannot compute a network's layers on a device, or None."""
-    x = torch.zeros(1, 2, 2, 16, dtype=dtype, device=device)
-    return BACKENDS[backend].unsupported_reason(x, x.new_zeros(16, 16), x.new_zeros(16), (1, 3))
 
 
 def cyclemlp(arch: str) -> Classifier:
@@ -153,30 +120,26 @@ def cyclemlp(arch: str) -> Classifier:
     return randomise(Classifier(backbone, backbone.norm3.normalized_shape[0]))
 
 
-def require_timm() -> None:
-    """Raise MissingDependencyError unless timm can be imported."""
-    try:
-        import timm  # noqa: F401
-    except ImportError as error:
-        raise MissingDependencyError('the networks beside CycleMLP are timm\'s, and timm is not installed; run '
-                                     '`pip install -r requirements/benchmarks.txt`') from error
-
-
 def neighbours() -> Makers:
-    """Rival -> maker of another network of about this size, from timm."""
+    """Candidate -> maker of another network of about this size, from timm."""
 
-    def make(name: str, **kwargs) -> nn.Module:
-        import timm
-        return timm.create_model(name, pretrained=False, num_classes=NUM_CLASSES).to(**kwargs)
+    def make(name: str) -> nn.Module:
+        try:
+            import timm
+        except ImportError as error:
+            raise MissingDependencyError('the networks beside CycleMLP are timm\'s, and timm is not installed; run '
+                                         '`pip install -r requirements/benchmarks.txt`') from error
+        name, _, layout = name.partition(' ')
+        model = timm.create_model(name, pretrained=False, num_classes=NUM_CLASSES)
+        return model.to(memory_format=torch.channels_last) if layout else model
 
-    makers: Makers = {}
-    for name in NEIGHBOURS:
-        makers[name] = partial(make, name)
-        if name in CONVOLUTIONAL:
-            makers[f'{name} channels last'] = partial(make, name, memory_format=torch.channels_last)
-    return makers
+    return {name: partial(make, name) for name in NEIGHBOURS}
 
 
-def select(makers: Makers, names: Optional[List[str]]) -> Makers:
-    """The makers of some rivals, or all."""
-    return makers if names is None else {name: makers[name] for name in makers if name in names}
+def choose(names: Optional[Iterable[str]], *groups: Makers) -> List[Makers]:
+    """The makers of some candidates of each group, or all."""
+    available = {name for makers in groups for name in makers}
+    if names is not None and not available.issuperset(names):
+        raise InputError(f'--candidates: {sorted(set(names) - available)} take no part here; choose from '
+                         f'{sorted(available)}')
+    return [{name: make for name, make in makers.items() if names is None or name in names} for makers in groups]

@@ -1,32 +1,39 @@
-"""A measured number as a row: its CSV file and its Markdown table."""
+"""A measured number as a row, where and with what it was measured, and the CSV file of rows."""
 import csv
 import os
-import tempfile
+import platform
+import subprocess
 from dataclasses import asdict, dataclass, fields
+from importlib import metadata
 from pathlib import Path
 from typing import Dict, Iterable, List, Optional, Sequence, Tuple
 
-from mmcyclemlp.errors import InputError
+import torch
 
+from mmcyclemlp.errors import InputError
+from mmcyclemlp.files import written_whole
+
+CPUINFO = Path('/proc/cpuinfo')
+DISTRIBUTIONS = ('mmcyclemlp', 'torch', 'torchvision', 'triton', 'onedl-mmengine', 'onedl-mmcv', 'timm')
 OK = 'ok'
 WRONG = 'wrong result'
 
 
 @dataclass
 class Row:
-    """One rival in one group. A group's rivals took turns in one process, so only its rows make ratios."""
+    """One candidate in one group. A group's candidates took turns in one process, so only its rows make ratios."""
     date: str
-    suite: str  # ops, models, scaling, memory, training, profile
+    suite: str  # ops, models, scaling, memory
     case: str  # what is run, in words
     shape: str  # of the input, such as 8x56x56x64
-    kernel: str  # 1x3 or 3x1, for operators
+    kernel: str  # such as 1x3, for layers
     direction: str  # forward, forward+backward, inference, training step
     mode: str  # eager, compiled, graph
     dtype: str
     device: str
     device_type: str
     threads: int
-    rival: str
+    candidate: str
     batch: int
     samples: int = 0
     median_ms: Optional[float] = None
@@ -42,113 +49,87 @@ class Row:
     versions: str = ''
 
     @property
-    def group(self) -> Tuple:
-        """What the rows that were measured together have in common."""
-        return tuple(getattr(self, name) for name in GROUP)
+    def is_fault(self) -> bool:
+        """Whether it says that something is broken, as opposed to absent."""
+        return self.status == WRONG or self.status.startswith('failed')
 
 
+COLUMNS = {field.name: field.type for field in fields(Row)}
 GROUP = ('suite', 'case', 'shape', 'kernel', 'direction', 'mode', 'dtype', 'device', 'device_type', 'threads')
-_OPTIONAL = ('median_ms', 'q20_ms', 'q80_ms', 'images_per_s', 'peak_mib', 'saved_mib', 'gflop', 'error')
-_INTEGERS = ('threads', 'batch', 'samples')
 
 
 def group_rows(rows: Iterable[Row]) -> Dict[Tuple, List[Row]]:
-    """Rows by group, in order."""
+    """Rows by what those that were measured together have in common, in order."""
     groups: Dict[Tuple, List[Row]] = {}
     for row in rows:
-        groups.setdefault(row.group, []).append(row)
+        groups.setdefault(tuple(getattr(row, name) for name in GROUP), []).append(row)
     return groups
 
 
 def merge(old: Iterable[Row], new: Iterable[Row]) -> List[Row]:
     """New groups take the place of old ones whole: rows of different runs never stand side by side."""
-    groups = group_rows(old)
-    groups.update(group_rows(new))
-    return [row for group in groups.values() for row in group]
+    return [row for group in {**group_rows(old), **group_rows(new)}.values() for row in group]
 
 
 def write_csv(rows: Sequence[Row], path: Path) -> None:
     """Write rows to a file, which is replaced only once the new one is complete."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.')
-    try:
-        with os.fdopen(handle, 'w', newline='') as file:
-            writer = csv.DictWriter(file, [field.name for field in fields(Row)], lineterminator='\n')
-            writer.writeheader()
-            for row in rows:
-                writer.writerow({key: _text(value) for key, value in asdict(row).items()})
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise
-
-
-def _text(value: object) -> object:
-    return f'{value:.5g}' if isinstance(value, float) else value
+    with written_whole(path) as temporary, open(temporary, 'w', newline='') as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator='\n')
+        writer.writeheader()
+        for row in rows:
+            writer.writerow({key: f'{value:.5g}' if isinstance(value, float) else value
+                             for key, value in asdict(row).items()})
 
 
 def read_csv(path: Path) -> List[Row]:
     """Read what :func:`write_csv` wrote."""
+    read = {int: int, str: str, Optional[float]: lambda text: float(text) if text else None}
     try:
         with open(path, newline='') as file:
             reader = csv.DictReader(file)
-            expected = [field.name for field in fields(Row)]
-            if reader.fieldnames != expected:
-                raise InputError(f'{path} is no table of these benchmarks: its columns are {reader.fieldnames}, '
-                                 f'expected {expected}')
-            return [_row(record) for record in reader]
+            found = ['candidate' if name == 'rival' else name for name in reader.fieldnames or ()]  # its former name
+            if found != [*COLUMNS]:
+                raise InputError(f'{path} is no table of these benchmarks: expected {[*COLUMNS]}, got {found}')
+            reader.fieldnames = found
+            return [Row(**{name: read[kind](record[name]) for name, kind in COLUMNS.items()}) for record in reader]
     except OSError as error:
         raise InputError(f'cannot read {path}: {error.strerror}; give a CSV that tools/benchmarks wrote') from error
 
 
-def _row(record: Dict[str, str]) -> Row:
-    values: Dict[str, object] = dict(record)
-    for name in _OPTIONAL:
-        values[name] = float(record[name]) if record[name] else None
-    for name in _INTEGERS:
-        values[name] = int(record[name])
-    return Row(**values)
+def device_name(device: torch.device) -> str:
+    """The model of a processor and its number of cores; no name of a machine."""
+    if device.type == 'cuda':
+        return torch.cuda.get_device_name(device)
+    lines = CPUINFO.read_text().splitlines() if CPUINFO.exists() else []
+    model = next((line.split(':', 1)[1].strip() for line in lines if line.startswith('model name')),
+                 platform.processor() or platform.machine())
+    return f'{model}, {os.cpu_count()} cores'
 
 
-def markdown(header: Sequence[str], body: Iterable[Sequence[str]]) -> str:
-    """A Markdown table; columns of numbers align right."""
-    body = list(body)
-    rule = ['---:' if all(cell[:1].isdigit() for cell in column if cell) else '---' for column in zip(*body)]
-    return '\n'.join('| ' + ' | '.join(cells) + ' |' for cells in [header, rule, *body])
+def bf16_reason(dtype: torch.dtype, device: torch.device) -> Optional[str]:
+    """Why a dtype, if it is bfloat16, is not worth a measurement on a device, or None."""
+    if (dtype == torch.bfloat16 and device.type == 'cpu' and CPUINFO.exists()
+            and not {'avx512_bf16', 'amx_bf16'} & {*CPUINFO.read_text().split()}):
+        return 'this processor has no products in bfloat16 (neither avx512_bf16 nor amx_bf16 in /proc/cpuinfo)'
+    return None
 
 
-def conditions(row: Row) -> str:
-    """Mode, dtype and device, in words."""
-    threads = f', {row.threads} thread{"s"[:row.threads > 1]}' if row.device_type == 'cpu' else ''
-    return f'{row.mode}, {row.dtype}, {row.device}{threads}'
+def versions() -> str:
+    """Versions of what the numbers depend on, in one line."""
+    installed = {found.name: found.version for found in metadata.distributions()}
+    found = [f'python {platform.python_version()}', *(f'{n} {installed[n]}' for n in DISTRIBUTIONS if n in installed)]
+    return '; '.join(found + [f'CUDA {torch.version.cuda}'] * torch.cuda.is_available())
 
 
-def group_title(row: Row) -> str:
-    """What a group's rows have in common, in words."""
-    kernel = f', kernel {row.kernel}' if row.kernel else ''
-    return f'{row.case}, {row.shape}{kernel}, {row.direction}, {conditions(row)}'
-
-
-def group_table(rows: Sequence[Row]) -> str:
-    """The rows of one group as a Markdown table; each time also as a multiple of the first rival's."""
-    header = ['rival', 'median ms', '20 to 80 % ms', 'of the first', 'images/s', 'GFLOP', 'GFLOP/s', 'peak MiB',
-              'saved MiB', 'error', 'note']
-    first = rows[0].median_ms
-    return markdown(header, [[
-        row.rival, number(row.median_ms),
-        f'{number(row.q20_ms)} to {number(row.q80_ms)}' if row.median_ms is not None else '',
-        f'{row.median_ms / first:.2f}' if row.median_ms and first else '', number(row.images_per_s),
-        number(row.gflop), number(row.gflop and row.median_ms and row.gflop / row.median_ms * 1e3),
-        number(row.peak_mib), number(row.saved_mib), '' if row.error is None else f'{row.error:.1e}',
-        '' if row.status == OK else row.status
-    ] for row in rows])
-
-
-def number(value: Optional[float]) -> str:
-    """Three digits, without an exponent."""
-    if value is None:
-        return ''
-    if abs(value) >= 100:
-        return f'{value:,.0f}'
-    return f'{value:.3g}'
+def commit() -> str:
+    """The commit measured, with ``+`` where files differ from it; outside a checkout, ``$MMCYCLEMLP_COMMIT``."""
+    if os.environ.get('MMCYCLEMLP_COMMIT'):
+        return os.environ['MMCYCLEMLP_COMMIT']
+    try:
+        head, changed = (subprocess.check_output(['git', *line.split()], cwd=Path(__file__).parent, text=True,
+                                                 stderr=subprocess.DEVNULL).strip() for line in (
+            'rev-parse --short=12 HEAD', 'status --porcelain -- :/mmcyclemlp :/tools/benchmarks'))
+        return head + '+' * bool(changed)
+    except (OSError, subprocess.CalledProcessError):
+        return 'unknown'

@@ -1,92 +1,79 @@
-"""Tables that put several groups side by side."""
-from itertools import zip_longest
-from typing import Dict, Iterable, List, Sequence
+"""Tables of measured rows, in Markdown."""
+from typing import Iterable, Mapping, Optional, Sequence
 
-from .plots import MIB, pixels_of
-from .rows import OK, Row, conditions, group_rows, markdown, number
+from mmcyclemlp import tables
+
+from .rows import OK, Row
+
+NAMES = {
+    'b1': '**CycleMLP-B1**', 'b1-linear': 'B1, plain linear layers', 'b1-shift_gemm': 'B1, by branches alone',
+    'b1-deform_conv': "B1, mmcv's deformable convolution", 'b1-original': "B1, the authors' code",
+    'resnet18': 'ResNet-18', 'resnet18 channels last': 'ResNet-18, channels last', 'resnet50': 'ResNet-50',
+    'resnet50 channels last': 'ResNet-50, channels last', 'poolformer_s12': 'PoolFormer-S12',
+    'pvt_v2_b1': 'PVTv2-B1', 'swin_tiny_patch4_window7_224': 'Swin-T', 'mixer_b16_224': 'Mixer-B/16',
+    'auto': '**CycleFC**', 'copy': 'CycleFC, strided copies', 'deform_conv': "mmcv's deformable convolution",
+    'torchvision': "torchvision's", 'linear': 'linear layer', 'linear-ours': "linear layer, CycleFC's library",
+    'shift_gemm': 'CycleFC, strided copies', 'triton': 'fused kernel', 'torchvision_fp16': "torchvision's in fp16",
+    'b1-triton': 'B1, fused kernels', 'b1-original_fp16': "B1, the authors' code in fp16",
+}
 
 
-def groups_of(rows: Iterable[Row], suite: str) -> List[List[Row]]:
-    """The groups of a suite."""
-    return list(group_rows(row for row in rows if row.suite == suite).values())
+def markdown(header: Sequence[str], body: Iterable[Sequence[str]]) -> str:
+    """A Markdown table; columns of numbers align right, empty ones are left out."""
+    columns = [column for column in zip(header, *body) if any(column[1:])]
+    head, *lines = zip(*columns)
+    return tables.markdown(head, lines)
 
 
-def by_conditions(groups: Iterable[List[Row]]) -> Dict[str, List[List[Row]]]:
-    """Groups by direction, mode, dtype and device, in words."""
-    result: Dict[str, List[List[Row]]] = {}
-    for rows in groups:
-        result.setdefault(f'{rows[0].direction}, {conditions(rows[0])}', []).append(rows)
-    return result
+def number(value: Optional[float]) -> str:
+    """Three digits, without an exponent."""
+    return '' if value is None else f'{value:,.0f}' if abs(value) >= 100 else f'{value:.3g}'
 
 
-def operator_table(groups: Sequence[Sequence[Row]]) -> str:
-    """Median ms of each rival, a line a group."""
-    rivals = list(dict.fromkeys(row.rival for rows in groups for row in rows))
+def plain(row: Row) -> str:
+    """A candidate in words."""
+    return NAMES.get(row.candidate, row.candidate)
+
+
+def conditions_of(row: Row) -> str:
+    """Direction, mode, dtype and threads, in words."""
+    threads = f', {row.threads} thread{"s"[:row.threads > 1]}' if row.device_type == 'cpu' else ''
+    return f'{row.direction}, {row.batch} image{"s"[:row.batch > 1]}{threads}, {row.dtype}, {row.mode}'
+
+
+def group_title(row: Row) -> str:
+    """What a group's rows have in common, in words."""
+    kernel = f', kernel {row.kernel}' if row.kernel else ''
+    return f'{row.case}, {row.shape}{kernel}, {conditions_of(row)}, {row.device}'
+
+
+def rate(row: Row) -> Optional[float]:
+    """10^9 floating point operations a second."""
+    return row.gflop / row.median_ms * 1e3 if row.gflop and row.median_ms else None
+
+
+def group_table(rows: Sequence[Row]) -> str:
+    """The rows of one group; times also as a multiple of the first's, rates as a share of the machine's."""
+    header = ['', 'median ms', '20 to 80 % ms', 'of the first', 'images/s', 'GFLOP', 'GFLOP/s',
+              "of the machine's rate", 'peak MiB', 'saved MiB', 'error', 'note']
+    first, best = rows[0].median_ms, next((rate(row) for row in rows if row.candidate.startswith('product')), None)
+    return markdown(header, [[
+        plain(row), number(row.median_ms), f'{number(row.q20_ms)} to {number(row.q80_ms)}' if row.median_ms else '',
+        f'{row.median_ms / first:.2f}' if row.median_ms and first and row.images_per_s else '',
+        number(row.images_per_s), number(row.gflop), number(rate(row)),
+        f'{rate(row) / best:.0%}' if best and rate(row) else '', number(row.peak_mib), number(row.saved_mib),
+        '' if row.error is None else f'{row.error:.1e}', '' if row.status == OK else row.status
+    ] for row in rows])
+
+
+def operator_table(groups: Sequence[Sequence[Row]], expected: Mapping[tuple, float] = {}) -> str:  # noqa: B006
+    """Median ms of each candidate, a line a group; beside them what was expected of ``(case, direction)``."""
+    columns = dict.fromkeys(plain(row) for rows in groups for row in rows)
     body = []
     for rows in groups:
-        cells = {row.rival: number(row.median_ms) or _short(row) for row in rows}
-        body.append([rows[0].case, rows[0].shape, rows[0].kernel, *(cells.get(rival, '') for rival in rivals)])
-    return markdown(['ms', 'B x H x W x C', 'kernel', *rivals], body)
-
-
-def _short(row: Row) -> str:
-    return '' if row.status == OK else row.status.partition(':')[0]
-
-
-def reasons(groups: Iterable[Sequence[Row]]) -> str:
-    """Why rivals have no number, each reason once, as a Markdown list to follow a table."""
-    found = dict.fromkeys(f'- `{row.rival}` {row.status}' for rows in groups for row in rows if row.status != OK)
-    return '\n\n' + '\n'.join(found) if found else ''
-
-
-def scaling_table(groups: Iterable[Sequence[Row]]) -> str:
-    """Time and memory a pixel, a line a size and rival."""
-    body = []
-    for row in (row for rows in groups for row in rows):
-        pixels = pixels_of(row)
-        body.append([
-            row.shape, row.rival, number(row.median_ms),
-            number(row.median_ms and row.median_ms * 1e6 / pixels),
-            number(row.peak_mib and row.peak_mib * MIB / pixels),
-            number(row.saved_mib and row.saved_mib * MIB / pixels), _short(row)
-        ])
-    return markdown(['images', 'rival', 'median ms', 'ns a pixel', 'peak bytes a pixel',
-                     'bytes a pixel kept for backward', 'note'], body)
-
-
-def memory_table(groups: Iterable[Sequence[Row]]) -> str:
-    """What one block keeps for its backward pass, in bytes a position and in float32 maps of its input's size."""
-    body = []
-    for rows in groups:
-        first = rows[0].saved_mib
-        for row in rows:
-            batch, height, width, channels = map(int, row.shape.split('x'))
-            positions = batch * height * width
-            saved = row.saved_mib and row.saved_mib * MIB
-            body.append([
-                row.case, row.rival, number(saved and saved / positions),
-                number(saved and saved / positions / channels / 4),
-                f'{row.saved_mib / first:.2f}' if saved and first else '',
-                number(row.peak_mib and row.peak_mib * MIB / positions), _short(row)
-            ])
-    header = ['block', 'rival', 'bytes a position', 'float32 maps', 'of the first', 'peak bytes a position', 'note']
-    return markdown(header, body)
-
-
-def profile_table(groups: Iterable[Sequence[Row]]) -> str:
-    """The operators of each call and their share of its time, a column a network."""
-    columns = [[f'{row.rival}: {number(row.median_ms)} ms ({row.median_ms / sum(r.median_ms for r in rows):.0%})'
-                for row in rows] for rows in groups]
-    names = [rows[0].case for rows in groups]
-    return markdown(names, zip_longest(*columns, fillvalue=''))
-
-
-def training_table(groups: Iterable[Sequence[Row]]) -> str:
-    """The share of an iteration outside the model."""
-    body = []
-    for rows in groups:
-        ms = {row.rival: row for row in rows}
-        waiting, whole = ms['outside the model'], ms['iteration']
-        body.append([whole.case, whole.device, number(whole.median_ms), number(waiting.median_ms),
-                     f'{100 * waiting.median_ms / whole.median_ms:.1f} %'])
-    return markdown(['run', 'device', 'iteration, ms', 'outside the model, ms', 'share'], body)
+        cells = {plain(row): number(row.median_ms) or row.status.partition(':')[0].removeprefix(OK) for row in rows}
+        first = rows[0]
+        body.append([first.case, first.direction, first.shape, *(cells.get(name, '') for name in columns),
+                     number(expected.get((first.case, first.direction)))])
+    reasons = dict.fromkeys(f'\n- {plain(row)}: {row.status}' for rows in groups for row in rows if row.status != OK)
+    return markdown(['ms', 'direction', 'B x H x W x C', *columns, 'expected'], body) + '\n'.join(['', *reasons])
