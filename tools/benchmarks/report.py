@@ -64,7 +64,7 @@ def plot_networks(groups: Sequence[Sequence[Row]], path: Path) -> None:
                                 squeeze=False, layout='constrained')
     for axis, rows in zip(axes[0], groups):
         ms = [row.median_ms / row.batch for row in rows]
-        colours = [{'b1': 'tab:red'}.get(row.candidate, 'tab:orange' if row.candidate[:3] == 'b1-' else 'tab:blue')
+        colours = [{'b1': 'tab:red'}.get(row.candidate, 'tab:orange' if row.candidate[:2] == 'b1' else 'tab:blue')
                    for row in rows]
         bars = axis.barh([plain(row).strip('*') for row in rows], ms, color=colours)
         axis.bar_label(bars, map(number, ms), padding=3, fontsize=8)

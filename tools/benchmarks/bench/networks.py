@@ -90,7 +90,9 @@ COPIED = layer_by(use_shift('copy')(cycle_fc))  # strided copies, also on CUDA
 
 def network_variants(model: nn.Module, name: str) -> Makers:
     """Candidate -> maker of a network or block with the same weights; ``-shift_gemm`` is by branches alone."""
-    return {name: partial(recast, model, {}), f'{name}-shift_gemm': partial(recast, model, {}, 'shift_gemm'),
+    return {name: partial(recast, model, {}),
+            f'{name} channels last': lambda: recast(model, {}).to(memory_format=torch.channels_last),
+            f'{name}-shift_gemm': partial(recast, model, {}, 'shift_gemm'),
             f'{name}-linear': partial(recast, model, LINEAR),
             f'{name}-deform_conv': partial(recast, model, {}, 'deform_conv'),
             f'{name}-original': partial(recast, model, ORIGINAL)}

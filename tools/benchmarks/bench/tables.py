@@ -6,7 +6,8 @@ from mmcyclemlp import tables
 from .rows import OK, Row
 
 NAMES = {
-    'b1': '**CycleMLP-B1**', 'b1-linear': 'B1, plain linear layers', 'b1-shift_gemm': 'B1, by branches alone',
+    'b1': '**CycleMLP-B1**', 'b1 channels last': 'B1, channels last', 'b1-linear': 'B1, plain linear layers',
+    'b1-shift_gemm': 'B1, by branches alone',
     'b1-deform_conv': "B1, mmcv's deformable convolution", 'b1-original': "B1, the authors' code",
     'resnet18': 'ResNet-18', 'resnet18 channels last': 'ResNet-18, channels last', 'resnet50': 'ResNet-50',
     'resnet50 channels last': 'ResNet-50, channels last', 'poolformer_s12': 'PoolFormer-S12',
