@@ -378,7 +378,7 @@ def test_clear_errors(tmp_path, monkeypatch, capsys):
     assert 'timm is not installed; run `pip install -r requirements/benchmarks.txt`' in refused()
     assert 'timm is not installed' in refused('--scaling')
     unknown = "--candidates: ['b7'] take no part here; choose from ["
-    assert f"{unknown}'b1', 'b1-" in refused('--candidates', 'b7')
+    assert f"{unknown}'b1', 'b1 channels last', 'b1-" in refused('--candidates', 'b7')
     assert f"{unknown}'auto', " in refused('--layers', '--candidates', 'b7')
     assert 'on a CPU use fp32 or bf16' in refused('--dtype', 'fp16')
     assert 'give as many, or one of either' in refused('--threads', '1', '2', '--batch', '1', '2', '3')
