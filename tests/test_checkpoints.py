@@ -25,7 +25,7 @@ from torch import nn
 
 from mmcyclemlp.checkpoints import arch_of, check_fits, convert, read_checkpoint, register_safe_loader
 from mmcyclemlp.errors import InputError
-from mmcyclemlp.models import ARCHS, CycleMLP
+from mmcyclemlp.models import CycleMLP
 
 from .helpers import REPO
 
@@ -108,7 +108,7 @@ class Detector(BaseModule):
 
 
 @pytest.mark.parametrize('form', FORMS)
-@pytest.mark.parametrize('arch', sorted(ARCHS))
+@pytest.mark.parametrize('arch', ['b1', 'b2', 'b3', 'b4', 'b5'])
 def test_converts_every_arch(keys, arch, form):
     # A number of its own for each entry, broadcast so that nothing is allocated.
     state_dict = {key: torch.tensor(float(i)).expand(shape) for i, (key, shape) in enumerate(keys[arch][form].items())}
