@@ -136,6 +136,7 @@ def test_dense_form_without_first_norm(keys):
     assert 'backbone.norm0.weight' not in result.state_dict
 
 
+@pytest.mark.slow
 def test_converted_classifier_has_reference_logits(original_b1, reference, formula, tmp_path, convert_tool, capsys):
     pytest.importorskip('mmpretrain', reason='mmpretrain builds the classifier')
     from mmpretrain.models import ImageClassifier
@@ -179,6 +180,7 @@ def test_backbone_through_init_cfg(original_b1, tmp_path, convert_tool):
     assert torch.equal(model.backbone.norm1.weight, torch.ones(128))  # a classifier has no norm for it
 
 
+@pytest.mark.slow
 def test_tool_takes_url_bare_state_dict_and_existing_target(original_b1, tmp_path):
     source, target = tmp_path / 'source.pth', tmp_path / 'target.pth'
     torch.save({key: value for key, value in original_b1.items() if not key.endswith('offset')}, source)
@@ -354,6 +356,7 @@ def test_getattr_pickle_is_a_danger(tmp_path):
     assert (tmp_path / 'RAN').exists()
 
 
+@pytest.mark.slow
 def test_tool_as_program_refuses(tmp_path):
     (tmp_path / 'evil.pth').write_bytes(saved(dict(model=Evil(f'touch {tmp_path / "RAN"}'))))
     result = run_tool(tmp_path / 'evil.pth', tmp_path / 'out.pth')

@@ -72,6 +72,7 @@ def assert_round_off(value, expected):
     assert error < 8e-6, f'largest difference {error:.1e} of the largest value'
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('arch', AUTHORS)
 def test_parity_with_the_original(arch, original, reference, formula):
     features = CycleMLP(arch, out_indices=(0, 1, 2, 3)).eval()
@@ -268,6 +269,7 @@ def test_found_by_every_library_without_a_scope():
     assert cfg == before
 
 
+@pytest.mark.slow
 def test_trace_export_and_compile():
     model, first, second = tiny().eval(), torch.randn(2, 3, 48, 40), torch.randn(1, 3, 35, 70)
     with torch.no_grad():
