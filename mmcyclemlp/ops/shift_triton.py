@@ -89,7 +89,7 @@ move.register_autograd(_backward, setup_context=_setup_context)
 @lru_cache(maxsize=256)
 def _table(channels: int, k: int, kernel_size: Tuple[int, ...], adjoint: bool, device: torch.device) -> Tensor:
     """``[terms, 3, C_out]``: the channel, dy and dx that each term of each column of the result reads."""
-    movement = Movement(channels, k, kernel_size or None)
+    movement = Movement(channels, k, (kernel_size[0], kernel_size[1]) if kernel_size else None)
     found: List[List[Tuple[int, int, int]]] = [[] for _ in range(channels if adjoint else movement.columns)]
     for read in movement.reads():
         columns, sources = range(movement.columns)[read.columns], range(channels)[read.channels]
