@@ -12,16 +12,17 @@ SEGMENTS := digit-scenes_fpn_b1
 # Mixed precision, where the processor multiplies bfloat16; elsewhere it would be slower.
 AMP := $(shell grep -qm1 -e avx512_bf16 -e amx_bf16 /proc/cpuinfo 2>/dev/null && echo --amp)
 
-.PHONY: help demo demo-detection demo-segmentation test env ops lint clean
+.PHONY: help demo demo-detection demo-segmentation test test-fast env ops lint clean
 
 help:
 	@echo 'make demo   train and test CycleMLP-B1 on the embedded digits (about 5 minutes from nothing)'
 	@echo 'make demo-detection   find digits in cluttered scenes and draw them (10 minutes, after a set-up as for tests)'
 	@echo 'make demo-segmentation   the same, pixel by pixel (8 minutes, after a set-up as for make demo)'
 	@echo 'make test   the tests, after a set-up with compiled operators (about 10 minutes, once)'
+	@echo 'make test-fast   the quick ones among them: no training, no GPU, no network (90 seconds)'
 	@echo 'make env    only the environment, in $(VENV)'
 	@echo "make ops    the environment with mmcv's operators compiled, for detection and backend='deform_conv'"
-	@echo 'make lint   style checks'
+	@echo 'make lint   ruff, mypy, codespell, shellcheck'
 	@echo 'make clean  remove $(VENV), caches and builds; results in work_dirs/ and data/ stay'
 
 env: $(VENV)/.env
@@ -58,11 +59,14 @@ demo-segmentation: $(VENV)/.env
 test: $(VENV)/.ops $(VENV)/.tests
 	OMP_NUM_THREADS=1 $(PY) -m pytest
 
+test-fast: $(VENV)/.ops $(VENV)/.tests
+	OMP_NUM_THREADS=1 $(PY) -m pytest -m 'not slow and not cuda and not network'
+
 lint: $(VENV)/.tests
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" pre-commit run --all-files
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info mmcyclemlp/.mim .pytest_cache .ruff_cache
+	rm -rf $(VENV) build dist *.egg-info mmcyclemlp/.mim .pytest_cache .ruff_cache .mypy_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(PY):

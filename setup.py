@@ -63,6 +63,7 @@ setup(
     license='Apache-2.0',
     python_requires='>=3.10,<3.13',
     packages=find_packages(include=['mmcyclemlp', 'mmcyclemlp.*']),
+    package_data={'mmcyclemlp': ['py.typed']},
     install_requires=requirements('runtime') + requirements('mminstall'),
     entry_points={'console_scripts': ['mmcyclemlp = mmcyclemlp.cli.main:main']},
     extras_require={

@@ -238,6 +238,7 @@ def test_detection_passes_over_unreadable_images_too(tmp_path):
     assert len(note.read_text().splitlines()) == 2
 
 
+@pytest.mark.slow
 def test_several_processes_keep_one_count(tmp_path):
     from torch.utils.data import DataLoader
     paths = damaged(tmp_path / 'images')
@@ -444,6 +445,7 @@ def test_a_wrong_call_is_told_in_one_line(tool, dataset, monkeypatch, args, sent
     assert code == 2 and re.fullmatch(rf'error: .*{sentence}.*\n', error)
 
 
+@pytest.mark.slow
 def test_the_tool_runs_as_a_program(dataset):
     done = subprocess.run([sys.executable, REPO / 'tools/datasets/check_segmentation.py', dataset / 'images',
                            dataset / 'masks', '--classes', '3'], cwd=dataset, text=True, capture_output=True)

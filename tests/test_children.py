@@ -143,6 +143,7 @@ def test_drop_path_that_is_switched_on_alone_counts(x):
         assert any(not torch.equal(block(x), block(x)) for _ in range(20))
 
 
+@pytest.mark.slow
 def test_dynamic_quantisation_keeps_the_accuracy():
     from torch.ao.nn.quantized.dynamic import Linear as QuantisedLinear
     from torch.ao.quantization import quantize_dynamic
@@ -183,6 +184,7 @@ class Mean(nn.Module):
         return maps[-1].mean(dim=(2, 3))
 
 
+@pytest.mark.slow
 def test_sharding_by_layer_is_one_process(tmp_path):
     """FSDP2 around each linear layer and each block, on two processes: the loss and gradients of one."""
     script = tmp_path / 'shard.py'

@@ -117,6 +117,7 @@ def average_of(runner):
     return next(hook for hook in runner.hooks if type(hook).__name__ == 'EMAHook').ema_model
 
 
+@pytest.mark.slow
 @each_system
 @pytest.mark.parametrize('dataset', ['cifar10', 'stl10'])
 def test_small_images_train_under_the_seeds_recipe(system, dataset, data, tmp_path):
@@ -129,6 +130,7 @@ def test_small_images_train_under_the_seeds_recipe(system, dataset, data, tmp_pa
     assert 0 <= float(row['train accuracy']) <= 1
 
 
+@pytest.mark.slow
 @each_system
 def test_one_line_switches_to_the_strong_recipe(system, data, tmp_path):
     config = config_of(system, 'cifar10', 'strong', tmp_path)
@@ -161,6 +163,7 @@ def test_one_line_switches_to_the_literal_recipe(system, dataset, tmp_path):
     assert config.optim_wrapper == seed.optim_wrapper
 
 
+@pytest.mark.slow
 def test_the_strong_recipe_resumes(data, tmp_path):
     """Averaged weights and label smoothing come back with a checkpoint."""
     first = shortened(config_of('vit', 'cifar10', 'strong', tmp_path), data, tmp_path / 'run')
@@ -180,15 +183,18 @@ def test_the_strong_recipe_resumes(data, tmp_path):
     assert [row['epoch'] for row in rows_of(tmp_path / 'run')] == ['1', '2']
 
 
+@pytest.mark.slow
 def test_stl10_trains_under_the_strong_recipe(data, tmp_path):
     two_iterations(config_of('b1', 'stl10', 'strong', tmp_path), data, tmp_path)
 
 
+@pytest.mark.slow
 def test_the_literal_recipe_trains(data, tmp_path):
     _, row = two_iterations(load_config(CONFIGS / 'cyclemlp/cifar10_b1_seed-literal.py'), data, tmp_path)
     assert 0 <= float(row['train accuracy']) <= 1
 
 
+@pytest.mark.slow
 def test_the_light_recipe_crops_and_flips(data, tmp_path):
     config = load_config(CONFIGS / 'cyclemlp/cifar10_b1_light.py')
     assert [step.type for step in config.train_dataloader.dataset.pipeline] == [
@@ -226,6 +232,7 @@ def test_one_order_for_all_epochs():
     assert moving[0] == fixed[0] and moving[1] != fixed[1]
 
 
+@pytest.mark.slow
 @each_system
 def test_imagenet_trains_under_the_authors_recipe(system, data, tmp_path):
     config = config_of(system, 'imagenet')
@@ -271,6 +278,7 @@ def test_imagenet_networks_and_crops_are_the_published_ones(arch, crop, paramete
         assert (resize.edge, resize.interpolation) == ('short', 'bicubic')
 
 
+@pytest.mark.slow
 def test_weights_alone_are_tested_as_they_are(data, tmp_path):
     """As the authors', converted: no averaged weights come with them, though the recipe tests averaged ones."""
     config = shortened(config_of('b1', 'imagenet'), data, tmp_path, batch_size=2)

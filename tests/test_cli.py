@@ -61,6 +61,7 @@ def metrics(text):
     return dict(re.findall(r'^(\S+/\S+): (\d+\.\d+)$', text, re.MULTILINE))
 
 
+@pytest.mark.slow
 def test_training_leaves_checkpoint_log_and_curves(trained):
     work_dir = trained / 'work_dirs' / 'tiny'
     output = (trained / 'trained.txt').read_text()
@@ -72,6 +73,7 @@ def test_training_leaves_checkpoint_log_and_curves(trained):
     assert [row['epoch'] for row in read(work_dir / 'curves.csv')] == ['1', '2']
 
 
+@pytest.mark.slow
 def test_testing_repeats_the_last_validation(trained, tool):
     code, output, _ = tool(trained, 'test.py', 'tiny.py', 'work_dirs/tiny/epoch_2.pth', '--out', 'metrics.json')
     assert code == 0
@@ -83,6 +85,7 @@ def test_testing_repeats_the_last_validation(trained, tool):
     assert {name: f'{value:.4f}' for name, value in written.items()} == found
 
 
+@pytest.mark.slow
 def test_a_resumed_run_ends_as_one_that_never_stopped(trained, tool):
     four = '--cfg-options', 'train_cfg.max_epochs=4'
     for args in (['--work-dir', 'straight'], ['--work-dir', 'resumed', '--resume', 'straight/epoch_3.pth']):
@@ -91,6 +94,7 @@ def test_a_resumed_run_ends_as_one_that_never_stopped(trained, tool):
     assert len(straight) == 4 and resumed == straight[3:]
 
 
+@pytest.mark.slow
 def test_a_finished_run_can_be_made_longer(tmp_path, tool):
     (tmp_path / 'tiny.py').write_text(TINY)
     assert tool(tmp_path, 'train.py', 'tiny.py', '--work-dir', 'run')[0] == 0
@@ -107,6 +111,7 @@ def test_a_finished_run_can_be_made_longer(tmp_path, tool):
     assert rows[:2] == first and [row['epoch'] for row in rows] == ['1', '2', '3']
 
 
+@pytest.mark.slow
 def test_a_seed_decides_everything(tmp_path, tool):
     (tmp_path / 'tiny.py').write_text(TINY)
     tables = []
@@ -118,6 +123,7 @@ def test_a_seed_decides_everything(tmp_path, tool):
     assert tables[0] == tables[1] != tables[2]
 
 
+@pytest.mark.slow
 def test_amp_without_a_gpu_is_bfloat16(tmp_path, tool, monkeypatch):
     (tmp_path / 'tiny.py').write_text(TINY)
     monkeypatch.setattr('mmcyclemlp.config.edits.get_device', lambda: 'cpu')
@@ -128,6 +134,7 @@ def test_amp_without_a_gpu_is_bfloat16(tmp_path, tool, monkeypatch):
     assert amp != full and amp == pytest.approx(full, rel=0.05)
 
 
+@pytest.mark.slow
 def test_the_learning_rate_follows_the_batch_size(tmp_path, tool):
     (tmp_path / 'tiny.py').write_text(TINY)
     code, output, _ = tool(tmp_path, 'train.py', 'tiny.py', '--auto-scale-lr')
@@ -174,6 +181,7 @@ def data_options(folder):
                                for key in (f'data_root={folder}', 'download=False'))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('prepare, args, sentence', [
     (None, ['train.py', 'tinny.py'], r'tinny.py does not exist; did you mean tiny.py'),
     (None, ['train.py', 'tiny.py', '--cfg-options', 'train_cfg.max_epoch=5'], r'did you mean train_cfg.max_epochs\?'),
@@ -206,6 +214,7 @@ def test_what_can_be_mended_is_told_in_one_line(trained, tool, prepare, args, se
     assert re.fullmatch(rf'error: .*{sentence}.*\n', error), error
 
 
+@pytest.mark.slow
 def test_the_sentence_is_all_that_a_user_sees(trained):
     done = subprocess.run([sys.executable, REPO / 'tools/test.py', 'tiny.py', 'none.pth'], cwd=trained, text=True,
                           capture_output=True)
@@ -213,6 +222,7 @@ def test_the_sentence_is_all_that_a_user_sees(trained):
     assert done.stderr == 'error: expected a checkpoint file, but none.pth does not exist; check the path\n'
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('args', [
     ['test.py', 'tiny.py', 'URL'],
     ['train.py', 'tiny.py', '--work-dir', 'again', '--resume', 'URL', '--cfg-options', 'train_cfg.max_epochs=3'],
@@ -231,6 +241,7 @@ def test_a_url_is_downloaded_once(trained, tool, monkeypatch, args):
     assert (code, downloaded) == (0, [url]), error
 
 
+@pytest.mark.slow
 def test_one_command_for_all_tools(trained, monkeypatch, capsys):
     def call(*args):
         monkeypatch.setattr(sys, 'argv', ['mmcyclemlp', *args])
@@ -251,6 +262,7 @@ def test_one_command_for_all_tools(trained, monkeypatch, capsys):
     assert code == 0 and output.startswith('usage: mmcyclemlp subset-coco ')
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('option', ['train_cfg.max_epochs', 'a=[1,2'])
 def test_options_that_cannot_be_parsed(trained, tool, option):
     code, _, error = tool(trained, 'train.py', 'tiny.py', '--cfg-options', option)
@@ -267,6 +279,7 @@ def test_help_names_every_option(tmp_path, tool, name, options):
     assert code == 0 and all(option in output for option in options)
 
 
+@pytest.mark.slow
 def test_two_processes_on_the_cpu(trained):
     output = script(trained, 'dist_train.sh', 'tiny.py', 2, '--work-dir', 'two', '--cfg-options',
                     'train_dataloader.batch_size=8').stdout
@@ -280,6 +293,7 @@ def test_two_processes_on_the_cpu(trained):
         assert float(a['train loss']) == pytest.approx(float(b['train loss']), rel=1e-3)
 
 
+@pytest.mark.slow
 def test_two_processes_test_as_one(trained, tool):
     args = 'tiny.py', 'work_dirs/tiny/epoch_2.pth'
     two = metrics(script(trained, 'dist_test.sh', *args, 2).stdout)
@@ -342,6 +356,7 @@ def test_slurm_scripts_call_srun(arguments, name, args):
     assert given[start + 1:] == [*args[1:], '--launcher', 'slurm', *OPTIONS]
 
 
+@pytest.mark.slow
 def test_slurm_tasks_join_on_the_cpu(trained, tmp_path):
     # An srun that starts two tasks with Slurm's variables, and an scontrol that knows their host.
     (tmp_path / 'srun').write_text(

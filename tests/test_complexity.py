@@ -58,6 +58,7 @@ def config(tmp_path):
     return write
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('arch', GMACS)
 def test_classifiers_cost_what_the_originals_do(config, arch):
     channels = 768 if arch == 'b5' else 512
@@ -103,6 +104,7 @@ def test_a_config_of_no_task_is_refused(config):
         measuring.measure(config("default_scope = 'mmpose'\n"))
 
 
+@pytest.mark.slow
 def test_a_config_that_fails_does_not_stop_the_others(config, tmp_path):
     config("_base_ = 'nowhere.py'\n", 'broken.py')
     config('import os\nos.kill(os.getpid(), 9)\n', 'killed.py')  # as a lack of memory ends a process

@@ -56,6 +56,7 @@ def image_side(path):
     return dict(cifar10=32, stl10=96, imagenet=224).get(path.stem.partition('_')[0], 64)
 
 
+@pytest.mark.slow
 @each_leaf
 def test_a_config_builds_its_model_and_runs_it(path):
     config = load_config(path)

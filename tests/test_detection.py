@@ -90,6 +90,7 @@ def check_predictions(model):
             assert found.masks.shape == (len(found), height, width)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', ['retinanet_b1', 'mask-rcnn_b1', 'cascade-mask-rcnn_b2', 'atss_b2'])
 def test_every_parameter_learns_and_boxes_are_found(name):
     model = build(load_config(CONFIGS / f'coco_{name}.py', NO_WEIGHTS))
@@ -98,6 +99,7 @@ def test_every_parameter_learns_and_boxes_are_found(name):
     assert model.with_mask == ('mask' in name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', ['retinanet_b1', 'mask-rcnn_b1', 'cascade-mask-rcnn_b2'])
 def test_mixed_precision_on_a_cpu_trains_like_float32(name, monkeypatch):
     monkeypatch.setattr('mmcyclemlp.config.edits.get_device', lambda: 'cpu')

@@ -76,6 +76,7 @@ def test_the_layers_on_their_own():
     assert shown['y'].shape == (2, 14, 14, 128) and shown['z'].shape == (2, 14, 14, 64)
 
 
+@pytest.mark.slow
 def test_own_images_are_classified(tmp_path):
     for split, count in (('train', 4), ('val', 1)):
         for kind in range(5):
@@ -89,6 +90,7 @@ def test_own_images_are_classified(tmp_path):
     assert (tmp_path / 'work_dirs/small/epoch_1.pth').is_file() and 'accuracy/top1' in run.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(find_spec('mmcv._ext') is None, reason='mmcv was installed without its compiled operators')
 def test_own_objects_are_found(tmp_path):
     (tmp_path / 'data/fruit/annotations').mkdir(parents=True)

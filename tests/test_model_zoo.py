@@ -106,6 +106,7 @@ def test_the_commits_are_in_the_history():
     assert [line.split()[1] for line in found.splitlines()] == ['commit'] * len(hashes), found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('config', [
     'cyclemlp/cifar10_b1_light', 'cyclemlp/digit-scenes_fpn_b1',
     pytest.param('cyclemlp/digit-scenes_retinanet_b1', marks=NEEDS_OPERATORS),

@@ -10,6 +10,8 @@ import pytest
 
 from .helpers import REPO
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope='module')
 def tree(tmp_path_factory):
@@ -48,7 +50,7 @@ def test_wheel(tree, tmp_path):
     assert expected(tree) <= names and len(expected(tree)) > 10
     assert not any(name.startswith(('tests', 'configs', 'tools')) for name in names)
     modules = {str(p.relative_to(tree)) for p in (tree / 'mmcyclemlp').rglob('*.py')}
-    assert modules <= names
+    assert modules | {'mmcyclemlp/py.typed'} <= names
     assert 'Requires-Dist: onedl-mmcv' in metadata and 'Requires-Dist: torch>=' in metadata
     assert 'mmcyclemlp = mmcyclemlp.cli.main:main' in entry_points
     # The command finds configs and scripts in the package, wherever it is called.
@@ -67,7 +69,8 @@ def test_source_archive(tree, tmp_path):
         names = {name.split('/', 1)[1] for name in archive.getnames() if '/' in name}
         archive.extractall(tmp_path / 'source', filter='data')
     assert expected(tree) <= names
-    assert {'setup.py', 'LICENSE', 'README.md', 'requirements/runtime.txt', 'configs', 'tools/train.py'} <= names
+    assert {'setup.py', 'LICENSE', 'README.md', 'CHANGELOG.md', 'requirements/runtime.txt', 'configs', 'tools/train.py',
+            'mmcyclemlp/py.typed'} <= names
     # What it holds is enough to build the wheel from.
     source, = (tmp_path / 'source').iterdir()
     with zipfile.ZipFile(build(source, 'build_wheel', tmp_path)) as wheel:

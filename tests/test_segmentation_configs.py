@@ -19,6 +19,7 @@ def scope():
         yield
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', KINDS)
 def test_one_step_trains_and_the_result_infers(name):
     config = tiny(name)

@@ -90,6 +90,7 @@ def test_the_page_shows_configs():
     assert {example.id for example in examples()} >= {'sem_fpn', 'upernet', 'segformer', 'mask2former'}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('code', examples())
 def test_mmsegs_own_configs_take_the_backbone(code, tmp_path):
     (tmp_path / 'config.py').write_text(code)

@@ -21,6 +21,8 @@ from mmcyclemlp.errors import InputError
 from .helpers import REPO
 from .small_segmentation import CONFIGS, DIMS, TINY
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def scope():

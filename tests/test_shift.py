@@ -9,6 +9,12 @@ from mmcyclemlp.ops.shift import _expression, gathering, shifted_means, shifting
 SHAPES = [(2, 5, 7, 8), (1, 1, 1, 7), (33, 1, 4, 10), (3, 2, 1, 12), (0, 4, 5, 6), (1, 13, 11, 2), (1, 2, 3, 0)]
 
 
+@pytest.fixture(autouse=True, params=['copy'])  # the ways that run on a CPU
+def way(request):
+    with use_shift(request.param):
+        yield
+
+
 def movements(channels, k):
     return [shifting(channels, (1, k)), shifting(channels, (k, 1)), gathering(channels, k)]
 

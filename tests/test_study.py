@@ -100,6 +100,7 @@ def run_until_killed(path, out, amid):
     process.join()
 
 
+@pytest.mark.slow
 def test_a_study_goes_on_after_a_kill(tmp_path, tool):
     """Two runs, killed amid the second; then the tool."""
     path = write_study(tmp_path, compare_with_seed=True)

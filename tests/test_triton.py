@@ -69,6 +69,7 @@ def test_memory_layout_does_not_matter():
     assert torch.equal(by('triton', shifting(6, (1, 3)), layout), by('copy', shifting(6, (1, 3)), x))
 
 
+@pytest.mark.cuda
 @pytest.mark.skipif(not ON_GPU, reason='needs 20 GiB of GPU memory')
 @pytest.mark.parametrize('kernel', [(3, 1), (1, 3)], ids=str)
 def test_more_than_two_to_the_31_elements(kernel):
@@ -120,6 +121,7 @@ def test_graphs_hold_an_expression_that_a_compiler_can_fuse():
     torch.testing.assert_close(compiled, cycle_fc(*inputs, None, (1, 3)))
 
 
+@pytest.mark.cuda
 @pytest.mark.skipif(not ON_GPU, reason='needs a GPU')
 def test_a_gpu_takes_the_kernel(monkeypatch):
     from mmcyclemlp.ops import shift_triton
@@ -155,6 +157,7 @@ def test_runs_without_triton():
     ''', TRITON_INTERPRET='0')
 
 
+@pytest.mark.slow
 def test_kernel_compiles(tmp_path):
     pytest.importorskip('triton.backends.nvidia')
     run_python('-m', 'tests.test_triton', TRITON_INTERPRET='0', TRITON_CACHE_DIR=str(tmp_path))

@@ -2,7 +2,7 @@
 import os
 import re
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple, cast
 
 import torch
 from torch import Tensor
@@ -159,7 +159,7 @@ def _rename(state_dict: Mapping[str, Tensor], name: str) -> StateDict:
                          'the same network')
     converted = {}
     for key, value in state_dict.items():
-        new = _renamed(key)
+        new = cast(str, _renamed(key))
         if new in converted:  # `norm` and `norm6` share a place
             raise InputError(f'expected a classifier or the dense form of CycleMLP, but {name} mixes both ({key}); '
                              'give a file of one of them')
@@ -175,7 +175,7 @@ def _check_offsets(offsets: Mapping[str, Tensor], state_dict: Mapping[str, Tenso
     A file without them is assumed to have kernel size 3, like the released ones.
     """
     for key, offset in offsets.items():
-        layer = _OFFSET.fullmatch(key)[1]
+        layer = key.removesuffix('.offset')
         weight = state_dict.get(f'{layer}.weight')
         if weight is None:
             raise InputError(f'expected a weight beside each offset, but {name} holds {key} alone; take the complete '

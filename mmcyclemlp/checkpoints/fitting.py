@@ -1,6 +1,6 @@
 """Whether a checkpoint fits a model, and loading it strictly."""
 import os
-from typing import Any, Mapping
+from typing import Any, Mapping, cast
 
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from torch import nn
@@ -52,5 +52,5 @@ def load_strictly(model: nn.Module, checkpoint: Mapping[str, Any], path: PathLik
 def unwrapped(model: nn.Module) -> nn.Module:
     """The model inside wrappers for distributed training and test-time augmentation."""
     while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
-        model = model.module
+        model = cast(nn.Module, model.module)
     return model

@@ -1,6 +1,6 @@
 """The layers of CycleMLP: parameters and their initial values; the mathematics lies in ``mmcyclemlp.ops``."""
 from types import NoneType
-from typing import Optional, Tuple, Type
+from typing import Optional, Tuple, Type, TypeGuard, TypeVar, Union, cast
 
 import torch
 import torch.nn.functional as F
@@ -19,16 +19,17 @@ from mmcyclemlp.ops.shift import in_graph
 # The authors pad the 7x7 stem of stride 4 by 2 (cycle_mlp.py, PatchEmbedOverlapping); smaller strides, ours
 # for small images, by 3, so that a map of H x W becomes ceil(H / stride) x ceil(W / stride) there too.
 STEM_PADDING = {4: 2, 2: 3, 1: 3}
+Module = TypeVar('Module', bound=nn.Module)
 
 
-def trunc_normal_linear_(layer: nn.Module) -> None:
+def trunc_normal_linear_(layer: Union[nn.Linear, 'CycleFC']) -> None:
     """The authors' initialisation of a matrix product: truncated normal of std 0.02, bias 0."""
     nn.init.trunc_normal_(layer.weight, std=0.02)
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)
 
 
-def as_built(module: nn.Module, kind: Type[nn.Module]) -> bool:
+def as_built(module: nn.Module, kind: Type[Module]) -> TypeGuard[Module]:
     """Whether calling a module is no more than the ``forward`` of the class it was built as.
 
     False for another class (LoRA, adapters, quantised layers, parametrisations, FSDP), for hooks, and for parameters
@@ -72,7 +73,7 @@ class CycleFC(nn.Module):
         check_backend(backend)
         self.in_channels = in_channels
         self.out_channels = out_channels
-        self.kernel_size = tuple(kernel_size)
+        self.kernel_size = (kernel_size[0], kernel_size[1])
         self.backend = backend
         self.weight = nn.Parameter(torch.empty(out_channels, in_channels))
         self.bias = nn.Parameter(torch.empty(out_channels)) if bias else None
@@ -144,9 +145,10 @@ class CycleMixer(nn.Module):
 
     def weights(self) -> MixerWeights:
         """The parameters of the children."""
-        return MixerWeights(self.shift_w.weight, self.shift_w.bias, self.shift_h.weight, self.shift_h.bias,
-                            self.channel.weight, self.reweight.fc1.weight, self.reweight.fc1.bias,
-                            self.reweight.fc2.weight, self.reweight.fc2.bias, self.proj.weight, self.proj.bias)
+        bias_w, bias_h = cast(Tensor, self.shift_w.bias), cast(Tensor, self.shift_h.bias)  # built with one
+        return MixerWeights(self.shift_w.weight, bias_w, self.shift_h.weight, bias_h, self.channel.weight,
+                            self.reweight.fc1.weight, self.reweight.fc1.bias, self.reweight.fc2.weight,
+                            self.reweight.fc2.bias, self.proj.weight, self.proj.bias)
 
     def _children_as_built(self) -> bool:
         return (as_built(self.shift_w, CycleFC) and as_built(self.shift_h, CycleFC) and as_built(self.reweight, Mlp)

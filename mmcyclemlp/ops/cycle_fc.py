@@ -89,7 +89,7 @@ def _deform_conv(x: Tensor, weight: Tensor, bias: Optional[Tensor], kernel_size:
     if reason is not None:
         raise InputError(f"backend 'deform_conv' cannot compute this call: {reason}")
     from mmcv.ops import deform_conv2d
-    x, weight, bias = (t if t is None else t.to(dtype) for t in (x, weight, bias))
+    x, weight, bias = x.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
     if x.numel() == 0:
         # The operator divides by the batch size. An empty product keeps the graph whole.
         out = x @ weight.t()

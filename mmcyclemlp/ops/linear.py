@@ -5,7 +5,7 @@ Intel's processors; on others it takes twice oneDNN's time. A map [B, H, W, C] i
 a linear layer is a 1x1 convolution of it, without a copy.
 """
 from contextlib import nullcontext
-from typing import Optional, Protocol, Tuple
+from typing import Callable, Optional, Protocol, Tuple
 
 import torch
 import torch.nn.functional as F
@@ -91,11 +91,15 @@ def linear_of(movement: Moved, x: Tensor, weight: Tensor, bias: Optional[Tensor]
         Tensor: ``[B, H, W, C_out]``, under autocast in its dtype.
     """
     if not torch.is_grad_enabled():
-        return (linear if weight.dim() == 2 else linear_each)(movement(x), weight, bias, residual)
+        return _product(weight)(movement(x), weight, bias, residual)
     # As the product itself would cast them, but before the map is kept.
-    x, weight, bias = (t if t is None else autocast_to(t) for t in (x, weight, bias))
+    x, weight, bias = autocast_to(x), autocast_to(weight), None if bias is None else autocast_to(bias)
     with torch.autocast(x.device.type, enabled=False) if autocast_dtype(x.device) else nullcontext():
         return _LinearOf.apply(movement, x, weight, bias)
+
+
+def _product(weight: Tensor) -> Callable[..., Tensor]:
+    return linear if weight.dim() == 2 else linear_each
 
 
 def autocast_to(x: Tensor) -> Tensor:
@@ -131,7 +135,7 @@ class _LinearOf(torch.autograd.Function):
     def forward(ctx, movement: Moved, x: Tensor, weight: Tensor, bias: Optional[Tensor]) -> Tensor:
         ctx.movement, ctx.has_bias = movement, bias is not None
         ctx.save_for_backward(x, weight)
-        return (linear if weight.dim() == 2 else linear_each)(movement(x), weight, bias)
+        return _product(weight)(movement(x), weight, bias)
 
     @staticmethod
     def backward(ctx, grad: Tensor):

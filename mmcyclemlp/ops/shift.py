@@ -60,7 +60,7 @@ class Movement(NamedTuple):
 
 def shifting(channels: int, kernel_size: Tuple[int, int]) -> Movement:
     """The movement of :func:`shift`."""
-    return Movement(channels, kernel_size[0] * kernel_size[1], tuple(kernel_size))
+    return Movement(channels, kernel_size[0] * kernel_size[1], (kernel_size[0], kernel_size[1]))
 
 
 def gathering(channels: int, k: int) -> Movement:
@@ -97,7 +97,8 @@ def shifted_means(x: Tensor, k: int) -> Tuple[Tensor, Tensor, Tensor]:
             _, _, lost = overlap(x.shape[read.axis], -read.offset)  # read by nobody: what the way back leaves 0
             if lost[1]:
                 moved[:, read.columns] -= x[..., read.channels].narrow(read.axis, *lost).sum(dim=(1, 2), dtype=dtype)
-    return tuple((s / (x.shape[1] * x.shape[2])).to(x.dtype) for s in (total, *sums))
+    mean, mean_w, mean_h = ((s / (x.shape[1] * x.shape[2])).to(x.dtype) for s in (total, *sums))
+    return mean, mean_w, mean_h
 
 
 def overlap(size: int, offset: int) -> Tuple[Tuple[int, int], Tuple[int, int], Tuple[int, int]]:
