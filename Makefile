@@ -19,10 +19,10 @@ help:
 	@echo 'make demo-detection   find digits in cluttered scenes and draw them (10 minutes, after a set-up as for tests)'
 	@echo 'make demo-segmentation   the same, pixel by pixel (8 minutes, after a set-up as for make demo)'
 	@echo 'make test   the tests, after a set-up with compiled operators (about 10 minutes, once)'
-	@echo 'make test-fast   the quick ones among them: no training, no GPU, no network (90 seconds)'
+	@echo 'make test-fast   the quick ones among them: no training, no GPU, no network'
 	@echo 'make env    only the environment, in $(VENV)'
 	@echo "make ops    the environment with mmcv's operators compiled, for detection and backend='deform_conv'"
-	@echo 'make lint   ruff, mypy, codespell, shellcheck'
+	@echo 'make lint   ruff, codespell, shellcheck'
 	@echo 'make clean  remove $(VENV), caches and builds; results in work_dirs/ and data/ stay'
 
 env: $(VENV)/.env

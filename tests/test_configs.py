@@ -82,6 +82,7 @@ def flat(out):
             yield from flat(part)
 
 
+@pytest.mark.slow
 @each_leaf
 def test_nothing_in_a_config_goes_unread(path):
     config = load_config(path)
@@ -89,12 +90,14 @@ def test_nothing_in_a_config_goes_unread(path):
     assert set(config) <= known | set_by_libraries(path)
 
 
+@pytest.mark.slow
 @each_leaf
 def test_every_run_draws_its_curves_and_resumes_its_schedule(path):
     hooks = {hook['type'] for hook in load_config(path).custom_hooks}
     assert {'CurvesHook', 'ResumeScheduleHook'} <= hooks
 
 
+@pytest.mark.slow
 @each_leaf
 def test_the_name_says_dataset_and_arch(path):
     config = load_config(path)

@@ -150,6 +150,7 @@ def test_trace(rectangle):
     torch.testing.assert_close(traced(*second), Layer()(*second))
 
 
+@pytest.mark.slow
 def test_compile_without_a_graph_break(rectangle):
     compiled = torch.compile(Layer(), backend='aot_eager', fullgraph=True, dynamic=False)
     for args in rectangle:
