@@ -22,7 +22,7 @@ help:
 	@echo 'make test-fast   the quick ones among them: no training, no GPU, no network'
 	@echo 'make env    only the environment, in $(VENV)'
 	@echo "make ops    the environment with mmcv's operators compiled, for detection and backend='deform_conv'"
-	@echo 'make lint   ruff, codespell, shellcheck'
+	@echo 'make lint   ruff, mypy, codespell, shellcheck'
 	@echo 'make clean  remove $(VENV), caches and builds; results in work_dirs/ and data/ stay'
 
 env: $(VENV)/.env
