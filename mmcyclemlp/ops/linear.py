@@ -5,14 +5,14 @@ Intel's processors; on others it takes twice oneDNN's time. A map [B, H, W, C] i
 a linear layer is a 1x1 convolution of it, without a copy.
 """
 from contextlib import nullcontext
-from typing import Callable, Optional, Protocol, Tuple
+from typing import Callable, Optional, Tuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from .checks import autocast_dtype
-from .shift import in_graph
+from .shift import Movement, in_graph
 
 ONEDNN = torch.backends.mkldnn.is_available()
 # oneDNN's inner product, which torch.compile puts into its graphs: private, and without a gradient.
@@ -63,17 +63,7 @@ def linear_each(x: Tensor, weights: Tensor, biases: Tensor, residual: Optional[T
     return _add(y.unflatten(1, x.shape[1:3]), residual)
 
 
-class Moved(Protocol):
-    """A linear function of a map, and its adjoint; ``shift.Movement`` is one."""
-
-    def __call__(self, x: Tensor) -> Tensor:
-        ...
-
-    def adjoint(self, grad: Tensor) -> Tensor:
-        ...
-
-
-def linear_of(movement: Moved, x: Tensor, weight: Tensor, bias: Optional[Tensor],
+def linear_of(movement: Movement, x: Tensor, weight: Tensor, bias: Optional[Tensor],
               residual: Optional[Tensor] = None) -> Tensor:
     """``linear(movement(x), weight, bias)``, or :func:`linear_each` for a matrix a sample.
 
@@ -132,7 +122,7 @@ def _add(y: Tensor, residual: Optional[Tensor]) -> Tensor:
 class _LinearOf(torch.autograd.Function):
 
     @staticmethod
-    def forward(ctx, movement: Moved, x: Tensor, weight: Tensor, bias: Optional[Tensor]) -> Tensor:
+    def forward(ctx, movement: Movement, x: Tensor, weight: Tensor, bias: Optional[Tensor]) -> Tensor:
         ctx.movement, ctx.has_bias = movement, bias is not None
         ctx.save_for_backward(x, weight)
         return _product(weight)(movement(x), weight, bias)
