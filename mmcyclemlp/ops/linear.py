@@ -1,8 +1,8 @@
 """A matrix product over the channels of a map, by the fastest library of the machine.
 
 PyTorch gives linear layers in float32 on a CPU to MKL, and convolutions to oneDNN. MKL's AVX-512 kernels are for
-Intel's processors; on others it takes twice oneDNN's time. A map [B, H, W, C] is a channels_last image [B, C, H, W], so
-a linear layer is a 1x1 convolution of it, without a copy.
+Intel's processors; on others with AVX-512 it takes twice oneDNN's time on one thread. A map [B, H, W, C] is a
+channels_last image [B, C, H, W], so a linear layer is a 1x1 convolution of it, without a copy.
 """
 from contextlib import nullcontext
 from typing import Callable, Optional, Tuple
