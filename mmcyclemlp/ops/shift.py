@@ -213,7 +213,8 @@ def _expression(x: Tensor, kernel_size: Tuple[int, int]) -> Tensor:
     height, width = x.shape[1], x.shape[2]
     # F.pad counts from the last dimension: (C, C, W, W, H, H).
     padded = F.pad(x, [0, 0, kw // 2, kw // 2, kh // 2, kh // 2])
-    residue = torch.arange(x.shape[3], device=x.device) % k
+    # A comparison of integers of 64 bits would keep the compiler's loops on a CPU from using vectors of floats.
+    residue = (torch.arange(x.shape[3], device=x.device) % k).float()
     offsets = staircase_offsets(k, kernel_size)
     out = x  # residue 0 has offset (0, 0)
     for r in range(1, k):
