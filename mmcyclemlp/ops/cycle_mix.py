@@ -58,7 +58,7 @@ def cycle_mix(x: Tensor, weights: MixerWeights, kernel_size: int, residual: Opti
         x (Tensor): ``[B, H, W, C]``.
         weights (MixerWeights): the parameters.
         kernel_size (int): k, odd.
-        residual (Tensor, optional): ``[B, H, W, C]``, added to the result; only without gradients.
+        residual (Tensor, optional): ``[B, H, W, C]``, added to the result.
 
     Returns:
         Tensor: ``[B, H, W, C]``.

@@ -75,7 +75,7 @@ def linear_of(movement: Movement, x: Tensor, weight: Tensor, bias: Optional[Tens
         x (Tensor): ``[B, H, W, C]``.
         weight (Tensor): ``[C_out, K]``, or ``[B, C_out, K]``.
         bias (Tensor, optional): ``[C_out]``, or ``[B, C_out]``, which is not optional.
-        residual (Tensor, optional): ``[B, H, W, C_out]``; only without gradients.
+        residual (Tensor, optional): ``[B, H, W, C_out]``, added to the result.
 
     Returns:
         Tensor: ``[B, H, W, C_out]``, under autocast in its dtype.
@@ -85,7 +85,8 @@ def linear_of(movement: Movement, x: Tensor, weight: Tensor, bias: Optional[Tens
     # As the product itself would cast them, but before the map is kept.
     x, weight, bias = autocast_to(x), autocast_to(weight), None if bias is None else autocast_to(bias)
     with torch.autocast(x.device.type, enabled=False) if autocast_dtype(x.device) else nullcontext():
-        return _LinearOf.apply(movement, x, weight, bias)
+        y = _LinearOf.apply(movement, x, weight, bias)
+    return _add(y, residual)
 
 
 def _product(weight: Tensor) -> Callable[..., Tensor]:
