@@ -1,4 +1,5 @@
 """Packaging: mmcyclemlp, with configs and tools inside it as ``.mim``, where OpenMIM looks for them."""
+
 import os
 import shutil
 from pathlib import Path
@@ -66,17 +67,8 @@ setup(
     package_data={'mmcyclemlp': ['py.typed']},
     install_requires=requirements('runtime') + requirements('mminstall'),
     entry_points={'console_scripts': ['mmcyclemlp = mmcyclemlp.cli.main:main']},
-    extras_require={
-        'optional': requirements('optional'),
-        'tests': requirements('tests')
-    },
-    cmdclass={
-        'build_py': BuildWithMim,
-        'sdist': SdistWithMim
-    },
-    classifiers=[
-        'Programming Language :: Python :: 3',
-        'Topic :: Scientific/Engineering :: Image Recognition',
-    ],
+    extras_require={'optional': requirements('optional'), 'tests': requirements('tests')},
+    cmdclass={'build_py': BuildWithMim, 'sdist': SdistWithMim},
+    classifiers=['Programming Language :: Python :: 3', 'Topic :: Scientific/Engineering :: Image Recognition'],
     zip_safe=False,
 )

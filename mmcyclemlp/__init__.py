@@ -1,4 +1,5 @@
 """CycleMLP on the OpenMMLab libraries; importing it registers the backbone."""
+
 from .dependencies import check_versions
 from .version import __version__
 

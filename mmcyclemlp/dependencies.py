@@ -1,4 +1,5 @@
 """The OpenMMLab packages that mmcyclemlp was tested with, and the check that they are what is installed."""
+
 from importlib import metadata
 from typing import Dict, NamedTuple, Optional
 
@@ -9,6 +10,7 @@ from .errors import MissingDependencyError
 
 class Window(NamedTuple):
     """Tested versions: ``minimum <= version < below``."""
+
     distribution: str  # the maintained fork
     upstream: str  # the distribution it replaces, with the same import name
     minimum: str
@@ -43,11 +45,14 @@ def check_versions() -> None:
             raise MissingDependencyError(
                 f'mmcyclemlp needs {window.distribution}, which replaces {window.upstream} under the same import '
                 f'name, but {window.upstream} {upstream} is installed; run `pip uninstall -y {window.upstream}` '
-                f'and `{command}`')
+                f'and `{command}`'
+            )
         version = installed_version(window.distribution)
         if version is None:
             if window.required:
                 raise MissingDependencyError(f'mmcyclemlp needs {name}, which is not installed; run `{command}`')
         elif not Version(window.minimum) <= Version(version) < Version(window.below):
-            raise MissingDependencyError(f'mmcyclemlp was tested with {window.distribution} from {window.minimum} to '
-                                         f'below {window.below}, but {version} is installed; run `{command}`')
+            raise MissingDependencyError(
+                f'mmcyclemlp was tested with {window.distribution} from {window.minimum} to '
+                f'below {window.below}, but {version} is installed; run `{command}`'
+            )

@@ -1,4 +1,5 @@
 """User errors: the commands print them as one line, without a traceback, and exit with status 2."""
+
 import sys
 from contextlib import contextmanager
 from typing import Iterator

@@ -1,4 +1,5 @@
 """Writing files so that a reader, or a killed process, never leaves half of one."""
+
 import json
 import os
 import uuid
@@ -26,8 +27,10 @@ def written_whole(path: Union[str, os.PathLike]) -> Iterator[Path]:
         yield temporary
         os.replace(temporary, path)
     except OSError as error:
-        raise InputError(f'could not write {path} ({error.strerror or error}); check the permissions and the free '
-                         'space of its folder') from error
+        raise InputError(
+            f'could not write {path} ({error.strerror or error}); check the permissions and the free '
+            'space of its folder'
+        ) from error
     finally:
         temporary.unlink(missing_ok=True)
 

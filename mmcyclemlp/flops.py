@@ -1,4 +1,5 @@
 """The one counter of a network's arithmetic."""
+
 from typing import Any, Callable, Dict
 
 import torch

@@ -1,4 +1,5 @@
 """The one writer of Markdown tables, and the one of CSV files."""
+
 import csv
 import re
 from pathlib import Path
@@ -11,8 +12,10 @@ def markdown(header: Sequence[str], body: Iterable[Sequence[str]]) -> str:
     """A Markdown table without a line break at its end; columns of numbers are aligned to the right."""
     body = list(body)
     columns = list(zip(*body)) or [()] * len(header)
-    rule = ['---:' if any(cells) and all(re.match(r'[-+]?\d', cell) for cell in cells if cell) else '---'
-            for cells in columns]
+    rule = [
+        '---:' if any(cells) and all(re.match(r'[-+]?\d', cell) for cell in cells if cell) else '---'
+        for cells in columns
+    ]
     return '\n'.join(f'| {" | ".join(cells)} |' for cells in [header, rule, *body])
 
 

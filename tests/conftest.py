@@ -1,4 +1,5 @@
 """Fixtures of all tests: reference outputs and real data, which lie beside a checkout and may be absent, and tools."""
+
 import os
 import runpy
 import sys
@@ -28,7 +29,7 @@ def _beside(path: Path, what: str) -> Path:
 @pytest.fixture(scope='session')
 def golden() -> Path:
     """Folder with outputs of the original implementation."""
-    return _beside(SHARED / 'golden', 'the original implementation\'s reference outputs')
+    return _beside(SHARED / 'golden', "the original implementation's reference outputs")
 
 
 @pytest.fixture(scope='session')
@@ -41,6 +42,7 @@ def reference(golden):
 def formula(golden):
     """Module that makes the weights and inputs of the reference outputs."""
     import importlib.util
+
     spec = importlib.util.spec_from_file_location('golden_formula', golden / 'formula.py')
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

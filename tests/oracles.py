@@ -1,4 +1,5 @@
 """Naive references, in loops and float64, that share no code with the package."""
+
 import torch
 
 

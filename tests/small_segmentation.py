@@ -1,4 +1,5 @@
 """The segmentation configs with small networks, and batches for them."""
+
 from copy import deepcopy
 
 import torch
@@ -22,13 +23,13 @@ def tiny(name):
     model = config.model
     if model.backbone.type == 'CycleMLP':
         model.backbone.update(arch=TINY, init_cfg=None)
-        dims = DIMS[:len(model.backbone.out_indices)]
+        dims = DIMS[: len(model.backbone.out_indices)]
     else:
         model.backbone.base_channels = 8
         dims = (8, 16, 32, 64)
     if 'neck' in model:
         model.neck.update(in_channels=list(dims), out_channels=32)
-        dims = (32, ) * len(dims)
+        dims = (32,) * len(dims)
     model.decode_head.update(in_channels=list(dims), channels=16)
     if 'auxiliary_head' in model:
         model.auxiliary_head.update(in_channels=dims[2], channels=8)
@@ -47,10 +48,13 @@ def batch_of(shapes, num_classes, ignored=255):
     for shape in shapes:
         labels = torch.randint(num_classes, (1, *shape), generator=random)
         labels[0, 0, 0] = ignored
-        samples.append(SegDataSample(gt_sem_seg=PixelData(data=labels),
-                                     metainfo=dict(img_shape=shape, ori_shape=shape)))
-    return dict(inputs=[torch.randint(256, (3, *shape), generator=random, dtype=torch.uint8) for shape in shapes],
-                data_samples=samples)
+        samples.append(
+            SegDataSample(gt_sem_seg=PixelData(data=labels), metainfo=dict(img_shape=shape, ori_shape=shape))
+        )
+    return dict(
+        inputs=[torch.randint(256, (3, *shape), generator=random, dtype=torch.uint8) for shape in shapes],
+        data_samples=samples,
+    )
 
 
 @torch.no_grad()

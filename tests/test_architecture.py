@@ -1,4 +1,5 @@
 """Which part of the package may import which, and what importing a hook must not bring along."""
+
 import ast
 import subprocess
 import sys
@@ -30,8 +31,11 @@ def imported(path, root=REPO):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            base = '.'.join((*package[:len(package) - node.level + 1], *([node.module] if node.module else []))
-                            if node.level else [node.module])
+            base = '.'.join(
+                (*package[: len(package) - node.level + 1], *([node.module] if node.module else []))
+                if node.level
+                else [node.module]
+            )
             names = [f'{base}.{alias.name}' for alias in node.names]
         else:
             continue
@@ -43,8 +47,12 @@ def imported(path, root=REPO):
 def arrows(root=REPO):
     """Importing part -> imported part -> the files that do it."""
     found = defaultdict(lambda: defaultdict(set))
-    paths = {path: path.relative_to(root).parts for folder in ('mmcyclemlp', 'tools')
-             for path in (root / folder).rglob('*.py') if '.mim' not in path.parts}
+    paths = {
+        path: path.relative_to(root).parts
+        for folder in ('mmcyclemlp', 'tools')
+        for path in (root / folder).rglob('*.py')
+        if '.mim' not in path.parts
+    }
     for path, parts in paths.items():
         own = 'tools' if parts[0] == 'tools' else parts[1].removesuffix('.py')
         if own != '__init__':  # the package's face
@@ -55,14 +63,21 @@ def arrows(root=REPO):
 
 
 def test_every_part_has_a_layer():
-    parts = {path.stem for path in (REPO / 'mmcyclemlp').iterdir()
-             if path.suffix == '.py' or (path.is_dir() and any(path.glob('*.py')))}
+    parts = {
+        path.stem
+        for path in (REPO / 'mmcyclemlp').iterdir()
+        if path.suffix == '.py' or (path.is_dir() and any(path.glob('*.py')))
+    }
     assert parts - {'__init__'} <= set(LAYER)
 
 
 def test_no_arrow_points_up():
-    up = {f'{own} -> {part}': sorted(files) for own, others in arrows().items() for part, files in others.items()
-          if LAYER[own] < LAYER[part]}
+    up = {
+        f'{own} -> {part}': sorted(files)
+        for own, others in arrows().items()
+        for part, files in others.items()
+        if LAYER[own] < LAYER[part]
+    }
     assert not up
 
 
@@ -75,15 +90,18 @@ def test_there_is_no_circle():
         graph = {part: others for part, others in graph.items() if part not in free}
 
 
-@pytest.mark.parametrize('code, part', [
-    ('from ..config import load_config', 'config'),
-    ('from ..config.load import load_config', 'config'),
-    ('from .. import config', 'config'),
-    ('import mmcyclemlp.cli.train', 'cli'),
-    ('from mmcyclemlp.study import run_study', 'study'),
-    ('def lazy():\n    from mmcyclemlp import inference', 'inference'),
-    ('from .reading import read_checkpoint', 'checkpoints'),
-])
+@pytest.mark.parametrize(
+    'code, part',
+    [
+        ('from ..config import load_config', 'config'),
+        ('from ..config.load import load_config', 'config'),
+        ('from .. import config', 'config'),
+        ('import mmcyclemlp.cli.train', 'cli'),
+        ('from mmcyclemlp.study import run_study', 'study'),
+        ('def lazy():\n    from mmcyclemlp import inference', 'inference'),
+        ('from .reading import read_checkpoint', 'checkpoints'),
+    ],
+)
 def test_every_way_of_importing_is_seen(tmp_path, code, part):
     path = tmp_path / 'mmcyclemlp' / 'checkpoints' / 'new.py'
     path.parent.mkdir(parents=True)
@@ -97,8 +115,9 @@ def test_the_engine_holds_only_what_mmengine_builds():
 
 def test_importing_hooks_loads_no_plots_and_no_command():
     code = 'import sys, mmcyclemlp.engine; print(*sys.modules)'
-    loaded = subprocess.run([sys.executable, '-c', code], cwd=REPO, capture_output=True, text=True, check=True
-                            ).stdout.split()
+    loaded = subprocess.run(
+        [sys.executable, '-c', code], cwd=REPO, capture_output=True, text=True, check=True
+    ).stdout.split()
     assert 'mmcyclemlp.engine.curves' in loaded
     unwanted = ('matplotlib', 'mmcyclemlp.cli', 'mmcyclemlp.study', 'mmcyclemlp.inference', 'mmcyclemlp.checks')
     assert not [name for name in loaded if name.startswith(unwanted)]

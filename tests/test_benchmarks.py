@@ -1,4 +1,5 @@
 """The benchmarks give numbers for right results only, and make their tables and document from them."""
+
 import importlib.util
 import os
 import sys
@@ -28,12 +29,13 @@ def load(name):
 sys.path.insert(0, str(FOLDER))
 try:
     from bench import measuring, networks, rows, tables, tasks
+
     models, report = map(load, ('models', 'report'))
 finally:
     sys.path.remove(str(FOLDER))
 
 CPU = torch.device('cpu')
-SETTINGS = measuring.Settings(CPU, 'fp32', 1, 0., rounds=1)
+SETTINGS = measuring.Settings(CPU, 'fp32', 1, 0.0, rounds=1)
 TINY = dict(depths=(1, 1, 1, 1), embed_dims=(32, 40, 48, 64), mlp_ratios=(2, 2, 2, 2))
 SHAPE = (2, 6, 7, 10)
 VARIANTS = [f'b1{end}' for end in ('', '-shift_gemm', '-linear', '-deform_conv', '-original')]
@@ -68,8 +70,17 @@ def made(candidate, ms, **columns):
     """A row as if it had been measured."""
     task = tasks.Task(torch.empty(8, 56, 56, 64), torch.float32, False)
     row = task.row(SETTINGS, 'ops', 'b1 stage 1', kernel='1x3')
-    return replace(row, candidate=candidate, median_ms=ms, q20_ms=ms, q80_ms=ms, samples=1, images_per_s=8e3 / ms,
-                   threads=2, **columns)
+    return replace(
+        row,
+        candidate=candidate,
+        median_ms=ms,
+        q20_ms=ms,
+        q80_ms=ms,
+        samples=1,
+        images_per_s=8e3 / ms,
+        threads=2,
+        **columns,
+    )
 
 
 # What is timed is checked first.
@@ -79,8 +90,10 @@ def made(candidate, ms, **columns):
 @pytest.mark.parametrize('backward', [False, True])
 @pytest.mark.parametrize('kernel', [(1, 3), (3, 1)])
 def test_layers_agree_and_a_wrong_one_gets_no_number(kernel, backward, monkeypatch):
-    wrong = {'turned': layer_by(lambda x, w, b, k: cycle_fc(x, w, b, kernel[::-1])),
-             'flipped': layer_by(lambda x, w, b, k: cycle_fc(x.flip(1, 2), w, b, kernel).flip(1, 2))}
+    wrong = {
+        'turned': layer_by(lambda x, w, b, k: cycle_fc(x, w, b, kernel[::-1])),
+        'flipped': layer_by(lambda x, w, b, k: cycle_fc(x.flip(1, 2), w, b, kernel).flip(1, 2)),
+    }
     right = networks.layer_variants
     monkeypatch.setattr(networks, 'layer_variants', lambda *arguments: {**right(*arguments), **wrong})
     found = by_candidate(models.measure_layer(SETTINGS, 'tiny', SHAPE, backward, 'eager', None, kernel))
@@ -97,8 +110,13 @@ def test_layers_agree_and_a_wrong_one_gets_no_number(kernel, backward, monkeypat
 
 def test_copies_are_a_form_of_the_layer_on_cuda_only():
     layer = networks.CycleFC(10, 10, (1, 3))
-    assert set(networks.layer_variants(layer, torch.device('cuda'))) == {'auto', 'copy', 'linear', 'torchvision',
-                                                                          'deform_conv'}
+    assert set(networks.layer_variants(layer, torch.device('cuda'))) == {
+        'auto',
+        'copy',
+        'linear',
+        'torchvision',
+        'deform_conv',
+    }
     copied, x = networks.recast(layer, networks.COPIED), torch.randn(SHAPE)
     assert copied(x).equal(layer(x))
 
@@ -124,6 +142,7 @@ def test_bfloat16_is_skipped_where_the_processor_has_no_products_in_it(tmp_path,
 
 def test_the_definition_is_the_oracle():
     from .oracles import cycle_fc_oracle
+
     for kernel in ((1, 3), (5, 1)):
         layer, x = networks.randomise(networks.CycleFC(10, 4, kernel)), torch.randn(SHAPE)
         out = networks.recast(layer, networks.DEFINED).double()(x.double())
@@ -152,7 +171,7 @@ def test_networks_agree(dtype, train, bf16, monkeypatch):
     # than twice what others are; of these images they are not.
     batch, side = (4, 96) if dtype == 'fp32' else (6, 64)
     found = by_candidate(models.measure_networks(settings, batch, side, train, 'eager', VARIANTS, tiny()))
-    rates = ['product, oneDNN', 'product, MKL'][:1 + (dtype == 'fp32')]
+    rates = ['product, oneDNN', 'product, MKL'][: 1 + (dtype == 'fp32')]
     assert list(found) == [*VARIANTS, *rates]
     for name in VARIANTS:
         row = found[name]
@@ -174,8 +193,11 @@ def double(monkeypatch, name):
     wrong = networks.layer_by(lambda *inputs: 2 * cycle_fc(*inputs))
     for makers in ('network_variants', 'layer_variants'):
         right = getattr(networks, makers)
-        monkeypatch.setattr(networks, makers, lambda model, other, right=right: {
-            **right(model, other), name: partial(networks.recast, model, wrong)})
+        monkeypatch.setattr(
+            networks,
+            makers,
+            lambda model, other, right=right: {**right(model, other), name: partial(networks.recast, model, wrong)},
+        )
 
 
 def test_a_wrong_network_gets_no_number(monkeypatch):
@@ -193,15 +215,17 @@ def test_the_block_and_the_scaling(monkeypatch):
     assert found['b1-deform_conv'].saved_mib > found['b1-shift_gemm'].saved_mib
 
     class FixedSize(torch.nn.Module):
-
         def forward(self, x):
             assert x.shape[2] == 32, 'the image has | another size'
             return x
 
     monkeypatch.setattr(networks, 'neighbours', lambda: {models.FIXED_SIZE: FixedSize})
     names = ['b1', models.FIXED_SIZE]
-    ours, fixed, _, too_large = (row for side in (32, 40) for row in models.measure_networks(
-        SETTINGS, 1, side, False, 'eager', names, tiny(), 'scaling'))
+    ours, fixed, _, too_large = (
+        row
+        for side in (32, 40)
+        for row in models.measure_networks(SETTINGS, 1, side, False, 'eager', names, tiny(), 'scaling')
+    )
     assert ours.median_ms > 0 and ours.peak_mib > 0 and fixed.median_ms > 0
     assert too_large.median_ms is None and not too_large.is_fault
     assert too_large.status == 'cannot run: AssertionError: the image has / another size'
@@ -213,7 +237,7 @@ def test_a_failing_candidate_is_a_fault_and_the_others_go_on():
         raise RuntimeError('no kernel\nfor this')
 
     both = [measuring.Candidate('fails', fail), measuring.Candidate('runs', lambda: None)]
-    base = replace(made('', 1.), samples=0)
+    base = replace(made('', 1.0), samples=0)
     found = by_candidate(measuring.measure(base, both, SETTINGS))
     assert found['fails'].status == 'failed: RuntimeError: no kernel' and found['fails'].is_fault
     assert found['runs'].status == rows.OK and found['runs'].samples > 0
@@ -228,16 +252,16 @@ def test_a_failing_candidate_is_a_fault_and_the_others_go_on():
 def test_interleaving_gives_every_candidate_its_turns():
     order = []
     calls = {name: lambda name=name: order.append(name) for name in 'ab'}
-    cost = dict(a=1., b=3.)
+    cost = dict(a=1.0, b=3.0)
 
     def clock(call):
         call()
         return [cost[order[-1]]]
 
-    samples = measuring.interleave(calls, cost, clock, seconds=0., rounds=4)
-    assert samples == dict(a=[1.] * 12, b=[3.] * 4)  # three turns for the faster
+    samples = measuring.interleave(calls, cost, clock, seconds=0.0, rounds=4)
+    assert samples == dict(a=[1.0] * 12, b=[3.0] * 4)  # three turns for the faster
     assert order.count('b') == 4 and len(set(map(tuple, zip(*[iter(order)] * 4)))) > 1
-    assert len(measuring.interleave(calls, cost, clock, seconds=0.)['b']) == 5
+    assert len(measuring.interleave(calls, cost, clock, seconds=0.0)['b']) == 5
 
 
 def test_conditions_are_pairs_of_threads_and_batch():
@@ -282,17 +306,17 @@ def test_b1_has_the_published_arithmetic():
 
 def test_csv_and_groups(tmp_path):
     path = tmp_path / 'new' / 'speed.csv'
-    old = [made('auto', 1.), made('linear', 1.), made('auto', 5., mode='graph')]
+    old = [made('auto', 1.0), made('linear', 1.0), made('auto', 5.0, mode='graph')]
     rows.write_csv(old, path)
     assert rows.read_csv(path) == old
     # A group is replaced whole, so that ratios are never made across runs.
-    rows.write_csv(rows.merge(rows.read_csv(path), [made('auto', 2.), made('copy', 3., error=1e-7)]), path)
+    rows.write_csv(rows.merge(rows.read_csv(path), [made('auto', 2.0), made('copy', 3.0, error=1e-7)]), path)
     assert [row.candidate for row in rows.read_csv(path)] == ['auto', 'copy', 'auto']
-    assert [row.median_ms for row in rows.read_csv(path)] == [2., 3., 5.]
+    assert [row.median_ms for row in rows.read_csv(path)] == [2.0, 3.0, 5.0]
     # What cannot be written leaves the file as it was.
     before = path.read_bytes()
     with pytest.raises(TypeError):
-        rows.write_csv([made('auto', 4.), None], path)
+        rows.write_csv([made('auto', 4.0), None], path)
     assert path.read_bytes() == before and os.listdir(path.parent) == ['speed.csv']
     # The column of candidates had another name.
     path.write_bytes(before.replace(b',candidate,', b',rival,'))
@@ -305,7 +329,7 @@ def test_csv_and_groups(tmp_path):
 
 
 def test_share_of_the_machines_rate():
-    measured = [made('b1', 100., gflop=4.), made('b1-linear', 90.), made('product, oneDNN', 10., gflop=2.)]
+    measured = [made('b1', 100.0, gflop=4.0), made('b1-linear', 90.0), made('product, oneDNN', 10.0, gflop=2.0)]
     measured[2].images_per_s = None
     table = tables.group_table(measured).splitlines()
     assert table[2].startswith('| **CycleMLP-B1** | 100 | 100 to 100 | 1.00 | 80 | 4 | 40 | 20% |')
@@ -332,13 +356,20 @@ def test_command_line_and_document(tmp_path, monkeypatch, capsys):
     on_gpu = [replace(row, device='a GPU', device_type='cuda', date='2020-01-01', commit='abc') for row in network[:2]]
     source, folder = out / 'speed-quick.csv', tmp_path / 'results'
     rows.write_csv(rows.read_csv(source) + network + scaling, source)
-    rows.write_csv(on_gpu + [made('auto', 1., case='of an earlier run')], folder / 'speed.csv')
+    rows.write_csv(on_gpu + [made('auto', 1.0, case='of an earlier run')], folder / 'speed.csv')
     on_gpu = rows.read_csv(folder / 'speed.csv')[:2]
     assert run(lambda: report.main([str(source), '--out', str(folder)])) == 0
     page = folder / 'speed.md'
     text = page.read_text()
-    for title in ('One CycleFC layer on a CPU', 'Networks on a CPU', 'Networks on a GPU', 'Measured with',
-                  'Growth with the image on a CPU', 'Memory of one block on a CPU', 'Where the time goes on a CPU'):
+    for title in (
+        'One CycleFC layer on a CPU',
+        'Networks on a CPU',
+        'Networks on a GPU',
+        'Measured with',
+        'Growth with the image on a CPU',
+        'Memory of one block on a CPU',
+        'Where the time goes on a CPU',
+    ):
         assert f'\n## {title}\n' in text
     assert 'a GPU, not measured since commit abc.' in text and text.count('not measured since') == 1
     for name in ('cpu', 'cuda'):
@@ -360,8 +391,26 @@ def test_command_line_and_document(tmp_path, monkeypatch, capsys):
 def test_a_wrong_result_ends_with_1(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(models, 'stage_shapes', lambda batch: [(batch, 5, 5, 6)])
     double(monkeypatch, 'auto')
-    assert run(lambda: models.main(['--layers', '--quick', '--batch', '2', '--iters', '1', '--out', str(tmp_path),
-                                        '--candidates', 'auto', 'linear'])) == 1
+    assert (
+        run(
+            lambda: models.main(
+                [
+                    '--layers',
+                    '--quick',
+                    '--batch',
+                    '2',
+                    '--iters',
+                    '1',
+                    '--out',
+                    str(tmp_path),
+                    '--candidates',
+                    'auto',
+                    'linear',
+                ]
+            )
+        )
+        == 1
+    )
     assert 'error: auto: wrong result (b1 stage 1' in capsys.readouterr().err
 
 

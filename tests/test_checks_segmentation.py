@@ -1,4 +1,5 @@
 """Images and masks that are wrong are named, before a run, while it reads them, and by the tool that checks them."""
+
 import re
 import runpy
 import subprocess
@@ -43,7 +44,7 @@ def labels_of(height=12, width=16, most=5):
 
 def cut(path, share=0.6):
     content = path.read_bytes()
-    path.write_bytes(content[:int(len(content) * share)])
+    path.write_bytes(content[: int(len(content) * share)])
 
 
 # One mask.
@@ -104,19 +105,28 @@ def empty(path):
     path.write_bytes(b'')
 
 
-@pytest.mark.parametrize('make, sentence', [
-    (None, r'expected a mask, but {path} does not exist; add it, or remove its image'),
-    (sixteen_bits, r'{path} has more than 8 bits per pixel; save the indices as a grey PNG of 8 bits'),
-    (colours, r'{path} has 3 channels \(R, G, B\); save the indices as a grey PNG of 8 bits'),
-    (transparent, r'{path} has 2 channels \(L, A\); save'),
-    (another_value, r'expected classes 0 to 4, or 255 where none applies in a mask, but {path} holds 7 in 3 of 192 '
-     r'pixels; correct it, or the number of classes and the ignored index'),
-    (void_of_another_dataset, r'{path} holds 11, 12, 13 and 1 more values in 5 of 192 pixels; correct'),
-    (palette_of_colours, r'{path} holds 9 in 192 of 192 pixels \(a palette image, of which the indices count\); corr'),
-    (cut_short, r'expected a mask, but {path} cannot be read \(.+\); copy or make it again'),
-    (no_image, r'{path} cannot be read \(.+\); copy'),
-    (empty, r'{path} cannot be read \(.+\); copy'),
-])
+@pytest.mark.parametrize(
+    'make, sentence',
+    [
+        (None, r'expected a mask, but {path} does not exist; add it, or remove its image'),
+        (sixteen_bits, r'{path} has more than 8 bits per pixel; save the indices as a grey PNG of 8 bits'),
+        (colours, r'{path} has 3 channels \(R, G, B\); save the indices as a grey PNG of 8 bits'),
+        (transparent, r'{path} has 2 channels \(L, A\); save'),
+        (
+            another_value,
+            r'expected classes 0 to 4, or 255 where none applies in a mask, but {path} holds 7 in 3 of 192 '
+            r'pixels; correct it, or the number of classes and the ignored index',
+        ),
+        (void_of_another_dataset, r'{path} holds 11, 12, 13 and 1 more values in 5 of 192 pixels; correct'),
+        (
+            palette_of_colours,
+            r'{path} holds 9 in 192 of 192 pixels \(a palette image, of which the indices count\); corr',
+        ),
+        (cut_short, r'expected a mask, but {path} cannot be read \(.+\); copy or make it again'),
+        (no_image, r'{path} cannot be read \(.+\); copy'),
+        (empty, r'{path} cannot be read \(.+\); copy'),
+    ],
+)
 def test_a_wrong_mask_is_named(tmp_path, make, sentence):
     path = tmp_path / 'mask.png'
     if make:
@@ -134,7 +144,7 @@ def test_any_damage_is_an_input_error(tmp_path, suffix):
     whole = path.read_bytes()
     refused = 0
     for _ in range(60):
-        content = bytearray(whole[:random.integers(1, len(whole) + 1)])
+        content = bytearray(whole[: random.integers(1, len(whole) + 1)])
         for position in random.integers(0, len(content), random.integers(0, 4)):
             content[position] = random.integers(256)
         path.write_bytes(content)
@@ -162,9 +172,13 @@ def test_the_checked_transform_gives_what_mmsegs_gives(tmp_path, reduce_zero_lab
     save(tmp_path / 'masks/1.png', mask)
     loaded = []
     for load in (LoadAnnotations(), LoadCheckedMask(num_classes=5)):
-        dataset = Five(data_root=str(tmp_path), data_prefix=dict(img_path='images', seg_map_path='masks'),
-                       reduce_zero_label=reduce_zero_label, metainfo=classes and dict(classes=classes),
-                       pipeline=[LoadReadableImage(), load])
+        dataset = Five(
+            data_root=str(tmp_path),
+            data_prefix=dict(img_path='images', seg_map_path='masks'),
+            reduce_zero_label=reduce_zero_label,
+            metainfo=classes and dict(classes=classes),
+            pipeline=[LoadReadableImage(), load],
+        )
         loaded.append(dataset[0])
     assert loaded[0]['seg_fields'] == loaded[1]['seg_fields'] == ['gt_seg_map']
     assert loaded[1]['gt_seg_map'].dtype == np.uint8
@@ -201,7 +215,7 @@ def dataset_of(kind, paths, load, **settings):
     """A dataset of a library over the paths; its own loading of a list is left out."""
 
     class Listed(kind):
-        METAINFO = dict(classes=('a', ), palette=[[0, 0, 0]])
+        METAINFO = dict(classes=('a',), palette=[[0, 0, 0]])
 
         def load_data_list(self):
             return [dict(img_path=path, height=40, width=60, instances=[]) for path in paths]
@@ -211,6 +225,7 @@ def dataset_of(kind, paths, load, **settings):
 
 def kinds():
     from mmpretrain.datasets import BaseDataset as Classification
+
     yield pytest.param(BaseDataset, {}, id='mmengine')
     yield pytest.param(BaseSegDataset, {}, id='mmseg')
     yield pytest.param(Classification, dict(ann_file=''), id='mmpretrain')
@@ -241,6 +256,7 @@ def test_detection_passes_over_unreadable_images_too(tmp_path):
 @pytest.mark.slow
 def test_several_processes_keep_one_count(tmp_path):
     from torch.utils.data import DataLoader
+
     paths = damaged(tmp_path / 'images')
     note = tmp_path / 'skipped.txt'
     dataset = dataset_of(BaseDataset, paths, LoadReadableImage(str(note)))
@@ -271,6 +287,7 @@ def test_unreadable_images_are_named_where_none_is_passed_over(tmp_path):
 
 def test_an_error_of_a_loading_process_is_one_line(tmp_path, capsys):
     from torch._utils import ExceptionWrapper
+
     path = damaged(tmp_path / 'images')[2]
     try:
         LoadReadableImage()(dict(img_path=path))
@@ -279,8 +296,10 @@ def test_an_error_of_a_loading_process_is_one_line(tmp_path, capsys):
     with pytest.raises(SystemExit) as stop, input_errors():
         error.reraise()
     assert stop.value.code == 2
-    assert re.fullmatch(rf'error: expected an image, but {re.escape(path)} cannot be read \(.+\); .* remove it\n',
-                        capsys.readouterr().err)
+    assert re.fullmatch(
+        rf'error: expected an image, but {re.escape(path)} cannot be read \(.+\); .* remove it\n',
+        capsys.readouterr().err,
+    )
 
 
 # Before a run.
@@ -338,19 +357,34 @@ def test_a_sound_config_passes(check):
 def test_missing_masks_are_named_before_the_run(check, dataset):
     (dataset / 'masks/train/03.png').unlink()
     (dataset / 'masks/train/07.png').unlink()
-    with pytest.raises(InputError, match=r'each image of train_dataloader.dataset.dataset, but 2 of 12 are not there, '
-                       r'such as \S+/masks/train/03.png for \S+/images/train/03.jpg; add them'):
+    with pytest.raises(
+        InputError,
+        match=r'each image of train_dataloader.dataset.dataset, but 2 of 12 are not there, '
+        r'such as \S+/masks/train/03.png for \S+/images/train/03.jpg; add them',
+    ):
         check()
 
 
-@pytest.mark.parametrize('options, sentence', [
-    (dict(val_evaluator__ignore_index=4), r'model.decode_head.ignore_index is 255 and val_evaluator.ignore_index is 4'),
-    (dict(model__decode_head__ignore_index=4), r'decode_head.ignore_index is 4 and model.auxiliary_head.0.ignore_index '
-     r'is 255 \(255 unless it is set\); set both to the same'),
-    (dict(model__data_preprocessor__seg_pad_val=4), r'and model.data_preprocessor.seg_pad_val is 4'),
-    (dict(model__auxiliary_head__1__num_classes=19), r'as many classes of model.auxiliary_head.1 as of '
-     r'train_dataloader.dataset.dataset, but they have 19 and 5; set model.auxiliary_head.1.num_classes=5'),
-])
+@pytest.mark.parametrize(
+    'options, sentence',
+    [
+        (
+            dict(val_evaluator__ignore_index=4),
+            r'model.decode_head.ignore_index is 255 and val_evaluator.ignore_index is 4',
+        ),
+        (
+            dict(model__decode_head__ignore_index=4),
+            r'decode_head.ignore_index is 4 and model.auxiliary_head.0.ignore_index '
+            r'is 255 \(255 unless it is set\); set both to the same',
+        ),
+        (dict(model__data_preprocessor__seg_pad_val=4), r'and model.data_preprocessor.seg_pad_val is 4'),
+        (
+            dict(model__auxiliary_head__1__num_classes=19),
+            r'as many classes of model.auxiliary_head.1 as of '
+            r'train_dataloader.dataset.dataset, but they have 19 and 5; set model.auxiliary_head.1.num_classes=5',
+        ),
+    ],
+)
 def test_parts_that_disagree_are_named_before_the_run(check, options, sentence):
     with pytest.raises(InputError, match=sentence):
         check(**options)
@@ -403,9 +437,15 @@ def test_the_tool_names_each_fault_of_a_config(tool, dataset):
     assert code == 1
     head, *faults = output.partition('15 images with masks: ')[2].splitlines()
     assert head == '7 faults'
-    expected = ['extra.png has no image', 'expected an image, but .*/train/00.jpg cannot be read', '01.png is 8x6 and',
-                '02.png holds 7 in 3 of 192', '03.png has more than 8 bits', '04.png does not exist',
-                'val/02.png holds 7 in 3']
+    expected = [
+        'extra.png has no image',
+        'expected an image, but .*/train/00.jpg cannot be read',
+        '01.png is 8x6 and',
+        '02.png holds 7 in 3 of 192',
+        '03.png has more than 8 bits',
+        '04.png does not exist',
+        'val/02.png holds 7 in 3',
+    ]
     assert len(faults) == len(expected)
     for fault, sentence in zip(faults, expected):
         assert re.match(rf'- .*{sentence}', fault)
@@ -428,16 +468,19 @@ def test_the_tool_names_the_first_ten(tool, dataset):
     assert code == 1 and '12 faults' in output and output.endswith('- and 2 more\n') and output.count('\n- ') == 11
 
 
-@pytest.mark.parametrize('args, sentence', [
-    (['none.py'], r'none.py does not exist'),
-    ([REPO / 'configs/cyclemlp/digits_b1.py'], r"has default_scope 'mmpretrain'; give another"),
-    (['config.py', '--classes', 5], r'--classes and --ignore belong to two folders'),
-    (['images', 'masks'], r'two folders need --classes N, from 1 to 256, but got None'),
-    (['images', 'masks', '--classes', 0], r'but got 0'),
-    (['images', 'none', '--classes', 5], r'none is no folder; check the path'),
-    (['images', 'masks/none', '--classes', 5], r'image files in \S+, but there are none; check the path'),
-    (['images', 'masks', 'more', '--classes', 5], r'but got 3 paths'),
-])
+@pytest.mark.parametrize(
+    'args, sentence',
+    [
+        (['none.py'], r'none.py does not exist'),
+        ([REPO / 'configs/cyclemlp/digits_b1.py'], r"has default_scope 'mmpretrain'; give another"),
+        (['config.py', '--classes', 5], r'--classes and --ignore belong to two folders'),
+        (['images', 'masks'], r'two folders need --classes N, from 1 to 256, but got None'),
+        (['images', 'masks', '--classes', 0], r'but got 0'),
+        (['images', 'none', '--classes', 5], r'none is no folder; check the path'),
+        (['images', 'masks/none', '--classes', 5], r'image files in \S+, but there are none; check the path'),
+        (['images', 'masks', 'more', '--classes', 5], r'but got 3 paths'),
+    ],
+)
 def test_a_wrong_call_is_told_in_one_line(tool, dataset, monkeypatch, args, sentence):
     monkeypatch.chdir(dataset)
     (dataset / 'masks/none').mkdir()
@@ -447,6 +490,17 @@ def test_a_wrong_call_is_told_in_one_line(tool, dataset, monkeypatch, args, sent
 
 @pytest.mark.slow
 def test_the_tool_runs_as_a_program(dataset):
-    done = subprocess.run([sys.executable, REPO / 'tools/datasets/check_segmentation.py', dataset / 'images',
-                           dataset / 'masks', '--classes', '3'], cwd=dataset, text=True, capture_output=True)
+    done = subprocess.run(
+        [
+            sys.executable,
+            REPO / 'tools/datasets/check_segmentation.py',
+            dataset / 'images',
+            dataset / 'masks',
+            '--classes',
+            '3',
+        ],
+        cwd=dataset,
+        text=True,
+        capture_output=True,
+    )
     assert done.returncode == 1 and '15 images with masks: 15 faults' in done.stdout, done.stderr

@@ -1,4 +1,5 @@
 """A layer's children are modules: whoever listens to them, replaces or quantises them gets what they expect."""
+
 import copy
 import os
 import subprocess
@@ -16,8 +17,22 @@ from mmcyclemlp.models.layers import as_built
 
 from .conftest import REPO
 
-CHILDREN = ('norm1', 'mixer', 'mixer.shift_w', 'mixer.shift_h', 'mixer.channel', 'mixer.reweight', 'mixer.reweight.fc1',
-            'mixer.reweight.fc2', 'mixer.proj', 'norm2', 'mlp', 'mlp.fc1', 'mlp.fc2', 'drop_path')
+CHILDREN = (
+    'norm1',
+    'mixer',
+    'mixer.shift_w',
+    'mixer.shift_h',
+    'mixer.channel',
+    'mixer.reweight',
+    'mixer.reweight.fc1',
+    'mixer.reweight.fc2',
+    'mixer.proj',
+    'norm2',
+    'mlp',
+    'mlp.fc1',
+    'mlp.fc2',
+    'drop_path',
+)
 LARGE = torch.randn(1, 24, 24, 16, generator=torch.Generator().manual_seed(0))  # one product pays there
 SMALL = torch.randn(2, 5, 5, 16, generator=torch.Generator().manual_seed(0))
 MAPS = pytest.mark.parametrize('x', [LARGE, SMALL], ids=['large', 'small'])
@@ -118,7 +133,8 @@ def test_a_parametrised_weight_counts(block, parametrise, x):
         expected.mixer.proj.weight.copy_(block.mixer.proj.weight)
         torch.testing.assert_close(block(x), expected(x))
         assert not torch.allclose(block.mixer.proj.weight, torch.zeros(1)) and parametrize.is_parametrized(
-            block.mixer.proj)
+            block.mixer.proj
+        )
 
 
 def test_as_built_sees_every_change():
@@ -156,7 +172,7 @@ def test_dynamic_quantisation_keeps_the_accuracy():
         images = torch.stack([torch.from_numpy(item['img']) for item in items]).permute(0, 3, 1, 2) / 255
         return nn.functional.interpolate(images, scale_factor=2), torch.tensor([item['gt_label'] for item in items])
 
-    backbone = CycleMLP(dict(depths=(1, 1), embed_dims=(32, 64), mlp_ratios=(2, 2)), out_indices=(1, ), stem_stride=2)
+    backbone = CycleMLP(dict(depths=(1, 1), embed_dims=(32, 64), mlp_ratios=(2, 2)), out_indices=(1,), stem_stride=2)
     model = nn.Sequential(backbone, Mean(), nn.Linear(64, 10))
     images, labels = read('train')
     optimizer = torch.optim.AdamW(model.parameters(), 5e-3)
@@ -179,7 +195,6 @@ def test_dynamic_quantisation_keeps_the_accuracy():
 
 
 class Mean(nn.Module):
-
     def forward(self, maps):
         return maps[-1].mean(dim=(2, 3))
 
@@ -188,7 +203,8 @@ class Mean(nn.Module):
 def test_sharding_by_layer_is_one_process(tmp_path):
     """FSDP2 around each linear layer and each block, on two processes: the loss and gradients of one."""
     script = tmp_path / 'shard.py'
-    script.write_text(textwrap.dedent('''
+    script.write_text(
+        textwrap.dedent("""
         import sys
         import torch
         import torch.distributed as dist
@@ -220,7 +236,8 @@ def test_sharding_by_layer_is_one_process(tmp_path):
             torch.testing.assert_close(parameter.grad.full_tensor(), expected[name], atol=1e-5, rtol=1e-4)
         dist.destroy_process_group()
         print('the same')
-    '''))
+    """)
+    )
     command = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', '2', str(script)]
     environment = {**os.environ, 'PYTHONPATH': str(REPO), 'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': ''}
     process = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)

@@ -1,4 +1,5 @@
 """The classification configs: what their recipes say, and two iterations of each on made images."""
+
 import copy
 import csv
 import itertools
@@ -30,7 +31,8 @@ SYSTEMS = {
 SIDES = dict(cifar10=32, stl10=96, imagenet=224)
 CLASSES = dict(
     cifar10=('airplane', 'automobile', 'bird', 'cat', 'deer', 'dog', 'frog', 'horse', 'ship', 'truck'),
-    stl10=('airplane', 'bird', 'car', 'cat', 'deer', 'dog', 'horse', 'monkey', 'ship', 'truck'))
+    stl10=('airplane', 'bird', 'car', 'cat', 'deer', 'dog', 'horse', 'monkey', 'ship', 'truck'),
+)
 each_system = pytest.mark.parametrize('system', SYSTEMS)
 
 
@@ -100,7 +102,7 @@ def two_iterations(config, data, work_dir, batch_size=4):
     assert runner.iter == 2
     changed = [not torch.equal(a, b) for a, b in zip(before, runner.model.parameters())]
     assert sum(changed) > 0.9 * len(changed)
-    row, = rows_of(work_dir)
+    (row,) = rows_of(work_dir)
     assert math.isfinite(float(row['train loss'])) and math.isfinite(float(row['test loss']))
     return runner, row
 
@@ -136,17 +138,23 @@ def test_one_line_switches_to_the_strong_recipe(system, data, tmp_path):
     config = config_of(system, 'cifar10', 'strong', tmp_path)
     assert config.model == config_of(system, 'cifar10').model
     assert [step.type for step in config.train_dataloader.dataset.pipeline] == [
-        'RandomCrop', 'RandomFlip', 'RandAugment', 'PackInputs']
+        'RandomCrop',
+        'RandomFlip',
+        'RandAugment',
+        'PackInputs',
+    ]
     assert [step.type for step in config.val_dataloader.dataset.pipeline] == ['PackInputs']
     runner, row = two_iterations(config, data, tmp_path)
     loss = runner.model.head.loss_module
     assert isinstance(loss, LabelSmoothLoss) and loss.label_smooth_val == 0.1
     assert {type(each).__name__ for each in runner.model.data_preprocessor.batch_augments.augments} == {
-        'Mixup', 'CutMix'}
+        'Mixup',
+        'CutMix',
+    }
     assert 'train accuracy' not in row
     assert average_of(runner).steps == 2
     decays = {group['weight_decay'] for group in runner.optim_wrapper.param_groups}
-    assert decays == {0., 0.05}
+    assert decays == {0.0, 0.05}
 
 
 @each_system
@@ -154,7 +162,7 @@ def test_one_line_switches_to_the_strong_recipe(system, data, tmp_path):
 def test_one_line_switches_to_the_literal_recipe(system, dataset, tmp_path):
     config, seed = config_of(system, dataset, 'seed-literal', tmp_path), config_of(system, dataset)
     assert config.model == seed.model
-    assert (config.data_preprocessor.mean, config.data_preprocessor.std) == ([0.] * 3, [255.] * 3)
+    assert (config.data_preprocessor.mean, config.data_preprocessor.std) == ([0.0] * 3, [255.0] * 3)
     assert config.train_dataloader.sampler.type == 'FixedOrderSampler'
     assert config.param_scheduler == [dict(type='CosineAnnealingLR', by_epoch=True, T_max=100)]
     splits = ('train', 'test') if dataset == 'cifar10' else ('test', 'train')
@@ -198,7 +206,10 @@ def test_the_literal_recipe_trains(data, tmp_path):
 def test_the_light_recipe_crops_and_flips(data, tmp_path):
     config = load_config(CONFIGS / 'cyclemlp/cifar10_b1_light.py')
     assert [step.type for step in config.train_dataloader.dataset.pipeline] == [
-        'RandomCrop', 'RandomFlip', 'PackInputs']
+        'RandomCrop',
+        'RandomFlip',
+        'PackInputs',
+    ]
     assert [step.type for step in config.val_dataloader.dataset.pipeline] == ['PackInputs']
     assert config.model.backbone.stem_stride == 2
     runner, row = two_iterations(config, data, tmp_path)
@@ -255,17 +266,25 @@ def test_the_authors_recipe():
     assert steps['RandomErasing'].erase_prob == 0.25
     assert config.train_dataloader.sampler.type == 'RepeatAugSampler'
     assert config.data_preprocessor.batch_augments.augments == [
-        dict(type='Mixup', alpha=0.8), dict(type='CutMix', alpha=1.)]
+        dict(type='Mixup', alpha=0.8),
+        dict(type='CutMix', alpha=1.0),
+    ]
     hooks = {hook.type: hook for hook in config.custom_hooks}
     assert hooks['SwitchRecipeHook'].schedule[0].loss.label_smooth_val == 0.1
     assert 1 - hooks['EMAHook'].momentum == pytest.approx(0.99996)
     assert config.model.backbone.drop_path_rate == 0.1
 
 
-@pytest.mark.parametrize('arch, crop, parameters', [
-    ('b1', 0.9, 15155400), ('b2', 0.9, 26802504), ('b3', 0.9, 38385720), ('b4', 0.875, 51796552),
-    ('b5', 0.875, 75747280),
-])
+@pytest.mark.parametrize(
+    'arch, crop, parameters',
+    [
+        ('b1', 0.9, 15155400),
+        ('b2', 0.9, 26802504),
+        ('b3', 0.9, 38385720),
+        ('b4', 0.875, 51796552),
+        ('b5', 0.875, 75747280),
+    ],
+)
 def test_imagenet_networks_and_crops_are_the_published_ones(arch, crop, parameters):
     config = load_config(CONFIGS / f'cyclemlp/imagenet_{arch}.py')
     init_default_scope('mmpretrain')

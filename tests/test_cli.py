@@ -1,4 +1,5 @@
 """tools/train.py, tools/test.py and their shell scripts, as a user calls them."""
+
 import csv
 import json
 import os
@@ -44,9 +45,14 @@ def trained(tmp_path_factory):
 def script(folder, name, *args, **env):
     """Run a tool in a process of its own, from a folder that is not the repository."""
     program = [sys.executable] if name.endswith('.py') else []
-    done = subprocess.run([*program, str(REPO / 'tools' / name), *map(str, args)], cwd=folder, text=True,
-                          capture_output=True, timeout=200,
-                          env={**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHON': sys.executable, **env})
+    done = subprocess.run(
+        [*program, str(REPO / 'tools' / name), *map(str, args)],
+        cwd=folder,
+        text=True,
+        capture_output=True,
+        timeout=200,
+        env={**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHON': sys.executable, **env},
+    )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     return done
 
@@ -69,7 +75,8 @@ def test_training_leaves_checkpoint_log_and_curves(trained):
     assert 'Curves: work_dirs/tiny/curves.csv and curves.png' in output
     assert 'eta: ' in output and len(output.splitlines()) < 20
     assert {'epoch_1.pth', 'epoch_2.pth', 'curves.csv', 'curves.png', 'last_checkpoint', 'tiny.py'} <= {
-        path.name for path in work_dir.iterdir()}
+        path.name for path in work_dir.iterdir()
+    }
     assert [row['epoch'] for row in read(work_dir / 'curves.csv')] == ['1', '2']
 
 
@@ -151,7 +158,7 @@ def other_arch(folder):
 
 def truncated(folder):
     content = (folder / 'work_dirs/tiny/epoch_2.pth').read_bytes()
-    (folder / 'truncated.pth').write_bytes(content[:len(content) // 2])
+    (folder / 'truncated.pth').write_bytes(content[: len(content) // 2])
 
 
 def weights_only(folder):
@@ -177,35 +184,70 @@ def no_batch_size(folder):
 
 
 def data_options(folder):
-    return ['--cfg-options', *(f'{part}_dataloader.dataset.{key}' for part in ('train', 'val', 'test')
-                               for key in (f'data_root={folder}', 'download=False'))]
+    return [
+        '--cfg-options',
+        *(
+            f'{part}_dataloader.dataset.{key}'
+            for part in ('train', 'val', 'test')
+            for key in (f'data_root={folder}', 'download=False')
+        ),
+    ]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('prepare, args, sentence', [
-    (None, ['train.py', 'tinny.py'], r'tinny.py does not exist; did you mean tiny.py'),
-    (None, ['train.py', 'tiny.py', '--cfg-options', 'train_cfg.max_epoch=5'], r'did you mean train_cfg.max_epochs\?'),
-    (None, ['train.py', 'tiny.py', '--work-dir', 'none', '--resume'], r'expects a checkpoint in none, but nothing'),
-    (None, ['train.py', 'tiny.py', '--resume', 'none.pth'], r'none.pth does not exist'),
-    (weights_only, ['train.py', 'tiny.py', '--resume', 'weights.pth'], r'weights.pth holds weights only; .*load_from'),
-    (truncated, ['train.py', 'tiny.py', '--resume', 'truncated.pth'], r'truncated.pth is truncated'),
-    (truncated, ['train.py', 'tiny.py', '--cfg-options', 'load_from=truncated.pth'], r'truncated.pth is truncated'),
-    (other_arch, ['train.py', 'tiny.py', '--resume', 'other.pth', '--cfg-options', 'train_cfg.max_epochs=4'],
-     r'other.pth does not fit the model of the config'),
-    (no_batch_size, ['train.py', 'no_batch_size.py', '--auto-scale-lr'], r'auto_scale_lr=dict\(base_batch_size=N\)'),
-    (None, ['train.py', 'tiny.py', '--amp', '--cfg-options', 'optim_wrapper.type=ApexOptimWrapper'],
-     r'--amp expects optim_wrapper.type to be OptimWrapper, but the config has ApexOptimWrapper'),
-    (None, ['train.py', 'tiny.py', '--launcher', 'pytorch'], r'RANK is not in the environment; start through'),
-    (None, ['train.py', 'tiny.py', '--launcher', 'slurm'], r'SLURM_PROCID is not in the environment; start through'),
-    (no_data, ['train.py', CIFAR, *data_options('empty')], r'expected CIFAR-10 in .*/empty, found neither'),
-    (broken_image, ['train.py', CIFAR, *data_options('broken')], r'but .*/broken/test/truck/1.png cannot be read'),
-    (None, ['test.py', 'tiny.py', 'none.pth'], r'none.pth does not exist'),
-    (None, ['test.py', 'work_dirs/tiny/epoch_2.pth', 'tiny.py'], r'expected a config \(.*\), got .*epoch_2.pth'),
-    (truncated, ['test.py', 'tiny.py', 'truncated.pth'], r'truncated.pth is truncated'),
-    (other_arch, ['test.py', 'tiny.py', 'other.pth'], r'other.pth does not fit the model of the config'),
-    (None, ['test.py', DIGITS, 'work_dirs/tiny/epoch_2.pth'], r'does not fit the model of the config'),
-    (None, ['test.py', 'tiny.py', 'work_dirs/tiny/epoch_2.pth', '--out', 'none/metrics.json'], r'none is no folder'),
-])
+@pytest.mark.parametrize(
+    'prepare, args, sentence',
+    [
+        (None, ['train.py', 'tinny.py'], r'tinny.py does not exist; did you mean tiny.py'),
+        (
+            None,
+            ['train.py', 'tiny.py', '--cfg-options', 'train_cfg.max_epoch=5'],
+            r'did you mean train_cfg.max_epochs\?',
+        ),
+        (None, ['train.py', 'tiny.py', '--work-dir', 'none', '--resume'], r'expects a checkpoint in none, but nothing'),
+        (None, ['train.py', 'tiny.py', '--resume', 'none.pth'], r'none.pth does not exist'),
+        (
+            weights_only,
+            ['train.py', 'tiny.py', '--resume', 'weights.pth'],
+            r'weights.pth holds weights only; .*load_from',
+        ),
+        (truncated, ['train.py', 'tiny.py', '--resume', 'truncated.pth'], r'truncated.pth is truncated'),
+        (truncated, ['train.py', 'tiny.py', '--cfg-options', 'load_from=truncated.pth'], r'truncated.pth is truncated'),
+        (
+            other_arch,
+            ['train.py', 'tiny.py', '--resume', 'other.pth', '--cfg-options', 'train_cfg.max_epochs=4'],
+            r'other.pth does not fit the model of the config',
+        ),
+        (
+            no_batch_size,
+            ['train.py', 'no_batch_size.py', '--auto-scale-lr'],
+            r'auto_scale_lr=dict\(base_batch_size=N\)',
+        ),
+        (
+            None,
+            ['train.py', 'tiny.py', '--amp', '--cfg-options', 'optim_wrapper.type=ApexOptimWrapper'],
+            r'--amp expects optim_wrapper.type to be OptimWrapper, but the config has ApexOptimWrapper',
+        ),
+        (None, ['train.py', 'tiny.py', '--launcher', 'pytorch'], r'RANK is not in the environment; start through'),
+        (
+            None,
+            ['train.py', 'tiny.py', '--launcher', 'slurm'],
+            r'SLURM_PROCID is not in the environment; start through',
+        ),
+        (no_data, ['train.py', CIFAR, *data_options('empty')], r'expected CIFAR-10 in .*/empty, found neither'),
+        (broken_image, ['train.py', CIFAR, *data_options('broken')], r'but .*/broken/test/truck/1.png cannot be read'),
+        (None, ['test.py', 'tiny.py', 'none.pth'], r'none.pth does not exist'),
+        (None, ['test.py', 'work_dirs/tiny/epoch_2.pth', 'tiny.py'], r'expected a config \(.*\), got .*epoch_2.pth'),
+        (truncated, ['test.py', 'tiny.py', 'truncated.pth'], r'truncated.pth is truncated'),
+        (other_arch, ['test.py', 'tiny.py', 'other.pth'], r'other.pth does not fit the model of the config'),
+        (None, ['test.py', DIGITS, 'work_dirs/tiny/epoch_2.pth'], r'does not fit the model of the config'),
+        (
+            None,
+            ['test.py', 'tiny.py', 'work_dirs/tiny/epoch_2.pth', '--out', 'none/metrics.json'],
+            r'none is no folder',
+        ),
+    ],
+)
 def test_what_can_be_mended_is_told_in_one_line(trained, tool, prepare, args, sentence):
     if prepare:
         prepare(trained)
@@ -216,18 +258,22 @@ def test_what_can_be_mended_is_told_in_one_line(trained, tool, prepare, args, se
 
 @pytest.mark.slow
 def test_the_sentence_is_all_that_a_user_sees(trained):
-    done = subprocess.run([sys.executable, REPO / 'tools/test.py', 'tiny.py', 'none.pth'], cwd=trained, text=True,
-                          capture_output=True)
+    done = subprocess.run(
+        [sys.executable, REPO / 'tools/test.py', 'tiny.py', 'none.pth'], cwd=trained, text=True, capture_output=True
+    )
     assert (done.returncode, done.stdout) == (2, '')
     assert done.stderr == 'error: expected a checkpoint file, but none.pth does not exist; check the path\n'
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('args', [
-    ['test.py', 'tiny.py', 'URL'],
-    ['train.py', 'tiny.py', '--work-dir', 'again', '--resume', 'URL', '--cfg-options', 'train_cfg.max_epochs=3'],
-    ['train.py', 'tiny.py', '--work-dir', 'again', '--cfg-options', 'load_from=URL', 'train_cfg.max_epochs=1'],
-])
+@pytest.mark.parametrize(
+    'args',
+    [
+        ['test.py', 'tiny.py', 'URL'],
+        ['train.py', 'tiny.py', '--work-dir', 'again', '--resume', 'URL', '--cfg-options', 'train_cfg.max_epochs=3'],
+        ['train.py', 'tiny.py', '--work-dir', 'again', '--cfg-options', 'load_from=URL', 'train_cfg.max_epochs=1'],
+    ],
+)
 def test_a_url_is_downloaded_once(trained, tool, monkeypatch, args):
     downloaded = []
 
@@ -257,7 +303,9 @@ def test_one_command_for_all_tools(trained, monkeypatch, capsys):
     code, output, _ = call('train', '--help')
     assert code == 0 and output.startswith('usage: mmcyclemlp train ')
     assert call('test', 'tiny.py', 'none.pth')[::2] == (
-        2, 'error: expected a checkpoint file, but none.pth does not exist; check the path\n')
+        2,
+        'error: expected a checkpoint file, but none.pth does not exist; check the path\n',
+    )
     code, output, _ = call('subset-coco', '--help')
     assert code == 0 and output.startswith('usage: mmcyclemlp subset-coco ')
 
@@ -269,11 +317,26 @@ def test_options_that_cannot_be_parsed(trained, tool, option):
     assert code == 2 and f'--cfg-options takes KEY=VALUE pairs such as train_cfg.max_epochs=5, got {option}' in error
 
 
-@pytest.mark.parametrize('name, options', [
-    ('train.py', ['CONFIG', '--work-dir', '--resume', '--amp', '--auto-scale-lr', '--cfg-options', '--launcher',
-                  '--seed', '--deterministic']),
-    ('test.py', ['CONFIG', 'CHECKPOINT', '--work-dir', '--out', '--cfg-options', '--launcher']),
-])
+@pytest.mark.parametrize(
+    'name, options',
+    [
+        (
+            'train.py',
+            [
+                'CONFIG',
+                '--work-dir',
+                '--resume',
+                '--amp',
+                '--auto-scale-lr',
+                '--cfg-options',
+                '--launcher',
+                '--seed',
+                '--deterministic',
+            ],
+        ),
+        ('test.py', ['CONFIG', 'CHECKPOINT', '--work-dir', '--out', '--cfg-options', '--launcher']),
+    ],
+)
 def test_help_names_every_option(tmp_path, tool, name, options):
     code, output, _ = tool(tmp_path, name, '--help')
     assert code == 0 and all(option in output for option in options)
@@ -281,8 +344,9 @@ def test_help_names_every_option(tmp_path, tool, name, options):
 
 @pytest.mark.slow
 def test_two_processes_on_the_cpu(trained):
-    output = script(trained, 'dist_train.sh', 'tiny.py', 2, '--work-dir', 'two', '--cfg-options',
-                    'train_dataloader.batch_size=8').stdout
+    output = script(
+        trained, 'dist_train.sh', 'tiny.py', 2, '--work-dir', 'two', '--cfg-options', 'train_dataloader.batch_size=8'
+    ).stdout
     assert output.count('Checkpoint: ') == 1
     assert [row['epoch'] for row in read(trained / 'two' / 'curves.csv')] == ['1', '2']
     one = read(trained / 'work_dirs/tiny/curves.csv')
@@ -301,11 +365,18 @@ def test_two_processes_test_as_one(trained, tool):
     assert two == metrics(tool(trained, 'test.py', *args)[1])
 
 
-@pytest.mark.parametrize('name, args', [
-    ('dist_train.sh', []), ('dist_train.sh', ['tiny.py']), ('dist_train.sh', ['tiny.py', 'two']),
-    ('dist_test.sh', ['tiny.py', 'epoch_1.pth']), ('dist_test.sh', ['tiny.py', 'epoch_1.pth', '0']),
-    ('slurm_train.sh', ['part', 'job']), ('slurm_test.sh', ['part', 'job', 'tiny.py']),
-])
+@pytest.mark.parametrize(
+    'name, args',
+    [
+        ('dist_train.sh', []),
+        ('dist_train.sh', ['tiny.py']),
+        ('dist_train.sh', ['tiny.py', 'two']),
+        ('dist_test.sh', ['tiny.py', 'epoch_1.pth']),
+        ('dist_test.sh', ['tiny.py', 'epoch_1.pth', '0']),
+        ('slurm_train.sh', ['part', 'job']),
+        ('slurm_test.sh', ['part', 'job', 'tiny.py']),
+    ],
+)
 def test_wrong_calls_of_the_scripts_show_their_usage(name, args):
     done = subprocess.run([REPO / 'tools' / name, *args], capture_output=True, text=True)
     assert done.returncode == 2 and done.stdout == ''
@@ -324,36 +395,53 @@ def arguments(tmp_path):
 OPTIONS = ['--cfg-options', 'a=[1, 2]', 'b=x y']  # with spaces, which must not part
 
 
-@pytest.mark.parametrize('name, args, tool_args, env, options', [
-    ('dist_train.sh', ['c.py', '2'], ['train.py', 'c.py'], {}, ['--standalone']),
-    ('dist_test.sh', ['c.py', 'e.pth', '2'], ['test.py', 'c.py', 'e.pth'], {}, ['--standalone']),
-    ('dist_train.sh', ['c.py', '2'], ['train.py', 'c.py'], dict(PORT='1234'), ['--master_port', '1234']),
-    ('dist_train.sh', ['c.py', '2'], ['train.py', 'c.py'], dict(NNODES='3', NODE_RANK='1', MASTER_ADDR='first'),
-     ['--nnodes', '3', '--node_rank', '1', '--master_addr', 'first']),
-])
+@pytest.mark.parametrize(
+    'name, args, tool_args, env, options',
+    [
+        ('dist_train.sh', ['c.py', '2'], ['train.py', 'c.py'], {}, ['--standalone']),
+        ('dist_test.sh', ['c.py', 'e.pth', '2'], ['test.py', 'c.py', 'e.pth'], {}, ['--standalone']),
+        ('dist_train.sh', ['c.py', '2'], ['train.py', 'c.py'], dict(PORT='1234'), ['--master_port', '1234']),
+        (
+            'dist_train.sh',
+            ['c.py', '2'],
+            ['train.py', 'c.py'],
+            dict(NNODES='3', NODE_RANK='1', MASTER_ADDR='first'),
+            ['--nnodes', '3', '--node_rank', '1', '--master_addr', 'first'],
+        ),
+    ],
+)
 def test_dist_scripts_call_torchrun(arguments, name, args, tool_args, env, options):
-    done = subprocess.run([REPO / 'tools' / name, *args, *OPTIONS], capture_output=True, text=True, check=True,
-                          env={**os.environ, 'PYTHON': str(arguments), **env})
+    done = subprocess.run(
+        [REPO / 'tools' / name, *args, *OPTIONS],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, 'PYTHON': str(arguments), **env},
+    )
     given = done.stdout.splitlines()
     assert given[:2] == ['-m', 'torch.distributed.run'] and given[given.index('--nproc_per_node') + 1] == '2'
     assert ' '.join(options) in ' '.join(given)
     start = next(i for i, argument in enumerate(given) if argument.endswith(f'/tools/{tool_args[0]}'))
-    assert given[start + 1:] == [*tool_args[1:], '--launcher', 'pytorch', *OPTIONS]
+    assert given[start + 1 :] == [*tool_args[1:], '--launcher', 'pytorch', *OPTIONS]
 
 
-@pytest.mark.parametrize('name, args', [
-    ('slurm_train.sh', ['train.py', 'c.py']),
-    ('slurm_test.sh', ['test.py', 'c.py', 'e.pth']),
-])
+@pytest.mark.parametrize(
+    'name, args', [('slurm_train.sh', ['train.py', 'c.py']), ('slurm_test.sh', ['test.py', 'c.py', 'e.pth'])]
+)
 def test_slurm_scripts_call_srun(arguments, name, args):
     env = dict(PATH=f'{arguments.parent}:{os.environ["PATH"]}', GPUS='4', SRUN_ARGS='--time 1:00 --qos high')
-    done = subprocess.run([REPO / 'tools' / name, 'part', 'job', *args[1:], *OPTIONS], capture_output=True, text=True,
-                          check=True, env={**os.environ, **env})
+    done = subprocess.run(
+        [REPO / 'tools' / name, 'part', 'job', *args[1:], *OPTIONS],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, **env},
+    )
     given = done.stdout.splitlines()
     assert given[:8] == ['--partition', 'part', '--job-name', 'job', '--ntasks', '4', '--ntasks-per-node', '4']
     assert '--gres gpu:4' in ' '.join(given) and '--time 1:00 --qos high' in ' '.join(given)
     start = next(i for i, argument in enumerate(given) if argument.endswith(f'/tools/{args[0]}'))
-    assert given[start + 1:] == [*args[1:], '--launcher', 'slurm', *OPTIONS]
+    assert given[start + 1 :] == [*args[1:], '--launcher', 'slurm', *OPTIONS]
 
 
 @pytest.mark.slow
@@ -361,10 +449,19 @@ def test_slurm_tasks_join_on_the_cpu(trained, tmp_path):
     # An srun that starts two tasks with Slurm's variables, and an scontrol that knows their host.
     (tmp_path / 'srun').write_text(
         '#!/bin/bash\nwhile [ "$1" != "$PYTHON" ]; do shift; done\nfor i in 0 1; do\n  '
-        'SLURM_PROCID=$i SLURM_LOCALID=$i SLURM_NTASKS=2 SLURM_JOB_NODELIST=nodes "$@" &\ndone\nwait -n && wait -n\n')
+        'SLURM_PROCID=$i SLURM_LOCALID=$i SLURM_NTASKS=2 SLURM_JOB_NODELIST=nodes "$@" &\ndone\nwait -n && wait -n\n'
+    )
     (tmp_path / 'scontrol').write_text('#!/bin/sh\n[ "$3" = nodes ] && echo 127.0.0.1\n')
     for name in ('srun', 'scontrol'):
         (tmp_path / name).chmod(0o755)
-    output = script(trained, 'slurm_test.sh', 'part', 'job', 'tiny.py', 'work_dirs/tiny/epoch_2.pth',
-                    PATH=f'{tmp_path}:{os.environ["PATH"]}', MASTER_PORT='29517').stdout
+    output = script(
+        trained,
+        'slurm_test.sh',
+        'part',
+        'job',
+        'tiny.py',
+        'work_dirs/tiny/epoch_2.pth',
+        PATH=f'{tmp_path}:{os.environ["PATH"]}',
+        MASTER_PORT='29517',
+    ).stdout
     assert set(metrics(output)) == {'accuracy/top1', 'cross_entropy/mean'} and output.count('accuracy/top1: ') == 2

@@ -1,4 +1,5 @@
 """tools/analysis/complexity.py: its numbers against independent ones, and what it does when a config fails."""
+
 import csv
 import subprocess
 import sys
@@ -25,8 +26,10 @@ CONFIGS = REPO / 'configs' / 'cyclemlp'
 # these digits, at 96.
 GMACS = dict(b1=(2.122, 0.390), b3=(6.831, 1.257), b5=(12.232, 2.251))
 PARAMETERS = dict(b1=15155400, b3=38385720, b5=75747280)
-TINY = ("backbone=dict(_delete_=True, type='CycleMLP', out_indices=(0, 1), arch=dict(depths=(1, 1), "
-        "embed_dims=(8, 8), mlp_ratios=(2, 2)), init_cfg=dict(type='Pretrained', checkpoint='absent.pth'))")
+TINY = (
+    "backbone=dict(_delete_=True, type='CycleMLP', out_indices=(0, 1), arch=dict(depths=(1, 1), "
+    "embed_dims=(8, 8), mlp_ratios=(2, 2)), init_cfg=dict(type='Pretrained', checkpoint='absent.pth'))"
+)
 DETECTION = f"""
 _base_ = ['mmdet::_base_/models/retinanet_r50_fpn.py', '{REPO}/configs/_base_/schedules/adamw_1x.py']
 default_scope = 'mmdet'
@@ -62,8 +65,10 @@ def config(tmp_path):
 @pytest.mark.parametrize('arch', GMACS)
 def test_classifiers_cost_what_the_originals_do(config, arch):
     channels = 768 if arch == 'b5' else 512
-    path = config(f"_base_ = '{CONFIGS}/digits_b1.py'\nmodel = dict(backbone=dict(arch='{arch}'), "
-                  f'head=dict(in_channels={channels}, num_classes=1000, topk=1))\n')
+    path = config(
+        f"_base_ = '{CONFIGS}/digits_b1.py'\nmodel = dict(backbone=dict(arch='{arch}'), "
+        f'head=dict(in_channels={channels}, num_classes=1000, topk=1))\n'
+    )
     large, small = (measuring.measure(path, (side, side)) for side in (224, 96))
     assert (round(large.macs / 1e9, 3), round(small.backbone_macs / 1e9, 3)) == GMACS[arch]
     assert large.macs - large.backbone_macs == channels * 1000
@@ -110,8 +115,23 @@ def test_a_config_that_fails_does_not_stop_the_others(config, tmp_path):
     config('import os\nos.kill(os.getpid(), 9)\n', 'killed.py')  # as a lack of memory ends a process
     config(f"_base_ = '{CONFIGS}/digits_b1.py'\nmodel = dict({TINY}, head=dict(in_channels=8))\n", 'good.py')
     done = subprocess.run(
-        [sys.executable, FOLDER / 'complexity.py', 'broken.py', 'killed.py', 'good.py', '--shape', '32', '48',
-         '--train-step', '--out', 'cost/table.csv'], cwd=tmp_path, capture_output=True, text=True)
+        [
+            sys.executable,
+            FOLDER / 'complexity.py',
+            'broken.py',
+            'killed.py',
+            'good.py',
+            '--shape',
+            '32',
+            '48',
+            '--train-step',
+            '--out',
+            'cost/table.csv',
+        ],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 1
     assert 'error: broken.py: InputError: broken.py inherits' in done.stderr
     assert 'error: killed.py: its process was killed' in done.stderr

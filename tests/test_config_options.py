@@ -1,4 +1,5 @@
 """Configs and --cfg-options: what is taken, what is refused and how."""
+
 import shutil
 from pathlib import Path
 
@@ -20,67 +21,82 @@ def value_at(config, key):
     return config
 
 
-@pytest.mark.parametrize('key, value', [
-    ('train_cfg.max_epochs', 5),  # in the config
-    ('param_scheduler.0.by_epoch', False),
-    ('val_evaluator.0.topk', (1, 5)),
-    ('train_cfg.val_begin', 3),  # arguments of what the section builds, though not in the config
-    ('val_cfg.fp16', True),
-    ('model.backbone.kernel_size', 5),
-    ('model.head.init_cfg', None),  # ClsHead's, reached through LinearClsHead's **kwargs
-    ('param_scheduler.0.T_max', 100),
-    ('optim_wrapper.accumulative_counts', 2),
-    ('optim_wrapper.optimizer.betas', (0.9, 0.95)),
-    ('train_dataloader.dataset.indices', 100),
-    ('train_dataloader.pin_memory', True),
-    ('data_preprocessor.pad_size_divisor', 4),
-    ('default_hooks.checkpoint.by_epoch', True),
-    ('default_hooks.logger.priority', 'LOW'),  # taken out by mmengine before the class is built
-    ('optim_wrapper.paramwise_cfg.norm_decay_mult', 0.),
-    ('param_scheduler.0.convert_to_iter_based', True),
-    ('optim_wrapper.clip_grad.max_norm', 1.),  # below a new key, anything
-    ('model.backbone.init_cfg.checkpoint', 'b1.pth'),
-    ('model.train_cfg.augments.alpha', 0.8),
-    ('randomness.diff_rank_seed', True),  # read by mmengine itself
-    ('env_cfg.resource_limit', 8192),
-    ('auto_scale_lr.enable', True),
-    ('log_processor.window_size', 20),
-    ('experiment_name', 'first'),
-    ('find_unused_parameters', True),
-    ('load_from', 'b1.pth'),
-    ('default_hooks.ema.type', 'EMAHook'),
-    ('model.backbone.type', 'mmpretrain.ResNet'),
-    ('randomness', None),
-])
+@pytest.mark.parametrize(
+    'key, value',
+    [
+        ('train_cfg.max_epochs', 5),  # in the config
+        ('param_scheduler.0.by_epoch', False),
+        ('val_evaluator.0.topk', (1, 5)),
+        ('train_cfg.val_begin', 3),  # arguments of what the section builds, though not in the config
+        ('val_cfg.fp16', True),
+        ('model.backbone.kernel_size', 5),
+        ('model.head.init_cfg', None),  # ClsHead's, reached through LinearClsHead's **kwargs
+        ('param_scheduler.0.T_max', 100),
+        ('optim_wrapper.accumulative_counts', 2),
+        ('optim_wrapper.optimizer.betas', (0.9, 0.95)),
+        ('train_dataloader.dataset.indices', 100),
+        ('train_dataloader.pin_memory', True),
+        ('data_preprocessor.pad_size_divisor', 4),
+        ('default_hooks.checkpoint.by_epoch', True),
+        ('default_hooks.logger.priority', 'LOW'),  # taken out by mmengine before the class is built
+        ('optim_wrapper.paramwise_cfg.norm_decay_mult', 0.0),
+        ('param_scheduler.0.convert_to_iter_based', True),
+        ('optim_wrapper.clip_grad.max_norm', 1.0),  # below a new key, anything
+        ('model.backbone.init_cfg.checkpoint', 'b1.pth'),
+        ('model.train_cfg.augments.alpha', 0.8),
+        ('randomness.diff_rank_seed', True),  # read by mmengine itself
+        ('env_cfg.resource_limit', 8192),
+        ('auto_scale_lr.enable', True),
+        ('log_processor.window_size', 20),
+        ('experiment_name', 'first'),
+        ('find_unused_parameters', True),
+        ('load_from', 'b1.pth'),
+        ('default_hooks.ema.type', 'EMAHook'),
+        ('model.backbone.type', 'mmpretrain.ResNet'),
+        ('randomness', None),
+    ],
+)
 def test_legitimate_keys_are_set(key, value):
     assert value_at(load_config(CONFIG, {key: value}), key) == value
 
 
-@pytest.mark.parametrize('options, sentence', [
-    ({'train_cfg.max_epoch': 5}, r'train_cfg.max_epoch is unknown to train_cfg; did you mean train_cfg.max_epochs\?'),
-    ({'train_cfg.max_iters': 5}, r'train_cfg.max_iters is unknown to train_cfg'),
-    ({'model.backbone.kernelsize': 5}, r'unknown to CycleMLP; did you mean model.backbone.kernel_size\?'),
-    ({'model.head.num_class': 5}, r'unknown to LinearClsHead; did you mean model.head.num_classes\?'),
-    ({'model.head.foo': 5}, r'unknown to LinearClsHead; it takes cal_acc, in_channels, init_cfg, loss, num_classes'),
-    ({'optim_wrapper.optimizer.momentum': .9}, r'unknown to AdamW; it takes amsgrad, betas'),
-    ({'optim_wrapper.optimzer.lr': .1}, r'optimzer is unknown to OptimWrapper; did you mean optim_wrapper.optimizer\?'),
-    ({'param_scheduler.0.Tmax': 5}, r'unknown to CosineAnnealingLR; did you mean param_scheduler.0.T_max\?'),
-    ({'train_dataloader.batchsize': 5}, r'did you mean train_dataloader.batch_size\?'),
-    ({'train_dataloader.dataset.indice': 5}, r'unknown to CIFAR10Auto; did you mean .*.indices\?'),
-    ({'default_hooks.checkpoint.interwal': 5}, r'unknown to CheckpointHook; did you mean .*.interval\?'),
-    ({'env_cfg.cudnn_bench': True}, r'did you mean env_cfg.cudnn_benchmark\?'),
-    ({'load_form': 'x'}, r'load_form is unknown to the runner; did you mean load_from\?'),
-    ({'lr': .1}, r'lr is unknown to the runner; did you mean optim_wrapper.optimizer.lr\?'),
-    ({'param_scheduler.1.T_max': 5}, r'param_scheduler, which is a list of 1; expected an index from 0 to 0'),
-    ({'val_evaluator.topk': 5}, r"leads into val_evaluator, which is a list of 2; .* got 'topk'"),
-    ({'load_from.x': 5}, r'leads into load_from, which is None and has no keys'),
-    ({'train_cfg..x': 5}, r"expects dotted keys such as train_cfg.max_epochs, but got 'train_cfg..x'"),
-    ({'model': 5}, r'model is a section, but got 5; set a key of it, such as model.type'),
-    ({'train_cfg.max_epochs': 'five'}, r"train_cfg.max_epochs expects a number such as 100, but got 'five'"),
-    ({'train_cfg.by_epoch': 'yes'}, r"train_cfg.by_epoch expects True or False, but got 'yes'"),
-    ({'model.backbone.type': 'CycleMPL'}, r'type=CycleMPL is no registered class; did you mean CycleMLP\?'),
-    ({'model.backbone.arch': 'b2', 'train_cfg.max_epoch': 5}, r'train_cfg.max_epoch is unknown'),
-])
+@pytest.mark.parametrize(
+    'options, sentence',
+    [
+        (
+            {'train_cfg.max_epoch': 5},
+            r'train_cfg.max_epoch is unknown to train_cfg; did you mean train_cfg.max_epochs\?',
+        ),
+        ({'train_cfg.max_iters': 5}, r'train_cfg.max_iters is unknown to train_cfg'),
+        ({'model.backbone.kernelsize': 5}, r'unknown to CycleMLP; did you mean model.backbone.kernel_size\?'),
+        ({'model.head.num_class': 5}, r'unknown to LinearClsHead; did you mean model.head.num_classes\?'),
+        (
+            {'model.head.foo': 5},
+            r'unknown to LinearClsHead; it takes cal_acc, in_channels, init_cfg, loss, num_classes',
+        ),
+        ({'optim_wrapper.optimizer.momentum': 0.9}, r'unknown to AdamW; it takes amsgrad, betas'),
+        (
+            {'optim_wrapper.optimzer.lr': 0.1},
+            r'optimzer is unknown to OptimWrapper; did you mean optim_wrapper.optimizer\?',
+        ),
+        ({'param_scheduler.0.Tmax': 5}, r'unknown to CosineAnnealingLR; did you mean param_scheduler.0.T_max\?'),
+        ({'train_dataloader.batchsize': 5}, r'did you mean train_dataloader.batch_size\?'),
+        ({'train_dataloader.dataset.indice': 5}, r'unknown to CIFAR10Auto; did you mean .*.indices\?'),
+        ({'default_hooks.checkpoint.interwal': 5}, r'unknown to CheckpointHook; did you mean .*.interval\?'),
+        ({'env_cfg.cudnn_bench': True}, r'did you mean env_cfg.cudnn_benchmark\?'),
+        ({'load_form': 'x'}, r'load_form is unknown to the runner; did you mean load_from\?'),
+        ({'lr': 0.1}, r'lr is unknown to the runner; did you mean optim_wrapper.optimizer.lr\?'),
+        ({'param_scheduler.1.T_max': 5}, r'param_scheduler, which is a list of 1; expected an index from 0 to 0'),
+        ({'val_evaluator.topk': 5}, r"leads into val_evaluator, which is a list of 2; .* got 'topk'"),
+        ({'load_from.x': 5}, r'leads into load_from, which is None and has no keys'),
+        ({'train_cfg..x': 5}, r"expects dotted keys such as train_cfg.max_epochs, but got 'train_cfg..x'"),
+        ({'model': 5}, r'model is a section, but got 5; set a key of it, such as model.type'),
+        ({'train_cfg.max_epochs': 'five'}, r"train_cfg.max_epochs expects a number such as 100, but got 'five'"),
+        ({'train_cfg.by_epoch': 'yes'}, r"train_cfg.by_epoch expects True or False, but got 'yes'"),
+        ({'model.backbone.type': 'CycleMPL'}, r'type=CycleMPL is no registered class; did you mean CycleMLP\?'),
+        ({'model.backbone.arch': 'b2', 'train_cfg.max_epoch': 5}, r'train_cfg.max_epoch is unknown'),
+    ],
+)
 def test_wrong_options_are_refused_in_a_sentence(options, sentence):
     with pytest.raises(InputError, match=sentence) as error:
         load_config(CONFIG, options)
@@ -101,8 +117,9 @@ def test_delete_starts_a_section_anew():
 
 def test_a_variable_of_the_file_is_no_setting(tmp_path):
     path = tmp_path / 'variable.py'
-    path.write_text(f"_base_ = '{CONFIG}'\ndata_root = 'data/cifar10'\n"
-                    'train_dataloader = dict(dataset=dict(data_root=data_root))\n')
+    path.write_text(
+        f"_base_ = '{CONFIG}'\ndata_root = 'data/cifar10'\ntrain_dataloader = dict(dataset=dict(data_root=data_root))\n"
+    )
     with pytest.raises(InputError, match='data_root would change nothing, .*; set train_dataloader.dataset.data_root'):
         load_config(path, {'data_root': '/elsewhere'})
 
@@ -124,15 +141,21 @@ def test_data_beside_the_config_is_found_from_any_folder(tmp_path, monkeypatch):
     assert load_config(Path('repo', *CONFIG.parts[-3:])).train_dataloader.dataset.data_root == 'data/cifar10'
 
 
-@pytest.mark.parametrize('name, text, sentence', [
-    ('broken.py', 'a = 1\nb = = 2\n', r'broken.py is not valid Python \(invalid syntax, line 2\)'),
-    ('heir.py', "_base_ = 'base.py'\n", r'base.py is not valid Python \(.*, line 3\)'),
-    ('orphan.py', "_base_ = 'nowhere.py'\n", r'orphan.py inherits from .*nowhere.py, which does not exist'),
-    ('name.py', 'a = b\n', r"name.py cannot be read \(NameError: name 'b' is not defined\)"),
-    ('twice.py', f"_base_ = ['{CONFIG}', '{CONFIG}']\n", r'twice.py cannot be read \(KeyError: .*Duplicate keys'),
-    ('module.py', "custom_imports = dict(imports=['no_such_module'])\n",
-     r"module.py needs a module that cannot be imported \(No module named 'no_such_module'\)"),
-])
+@pytest.mark.parametrize(
+    'name, text, sentence',
+    [
+        ('broken.py', 'a = 1\nb = = 2\n', r'broken.py is not valid Python \(invalid syntax, line 2\)'),
+        ('heir.py', "_base_ = 'base.py'\n", r'base.py is not valid Python \(.*, line 3\)'),
+        ('orphan.py', "_base_ = 'nowhere.py'\n", r'orphan.py inherits from .*nowhere.py, which does not exist'),
+        ('name.py', 'a = b\n', r"name.py cannot be read \(NameError: name 'b' is not defined\)"),
+        ('twice.py', f"_base_ = ['{CONFIG}', '{CONFIG}']\n", r'twice.py cannot be read \(KeyError: .*Duplicate keys'),
+        (
+            'module.py',
+            "custom_imports = dict(imports=['no_such_module'])\n",
+            r"module.py needs a module that cannot be imported \(No module named 'no_such_module'\)",
+        ),
+    ],
+)
 def test_a_wrong_config_is_refused_in_a_sentence(tmp_path, name, text, sentence):
     (tmp_path / 'base.py').write_text('a = 1\n\nb = (\n')
     (tmp_path / name).write_text(text)
@@ -141,13 +164,16 @@ def test_a_wrong_config_is_refused_in_a_sentence(tmp_path, name, text, sentence)
     assert '\n' not in str(error.value)
 
 
-@pytest.mark.parametrize('path, sentence', [
-    ('cyclemlp/digit_b1.py', r'digit_b1.py does not exist; did you mean .*/cyclemlp/digits_b1.py'),
-    ('cyclemlp/digits_b1', r'digits_b1 does not exist; did you mean .*/cyclemlp/digits_b1.py'),
-    ('cyclemlp/~', r'~ does not exist; check the path'),
-    ('cycle/digits_b1.py', r'the folder .*/cycle of .* does not exist'),
-    ('cyclemlp', r'cyclemlp is a folder; did you mean .*/cyclemlp/.*\.py'),
-])
+@pytest.mark.parametrize(
+    'path, sentence',
+    [
+        ('cyclemlp/digit_b1.py', r'digit_b1.py does not exist; did you mean .*/cyclemlp/digits_b1.py'),
+        ('cyclemlp/digits_b1', r'digits_b1 does not exist; did you mean .*/cyclemlp/digits_b1.py'),
+        ('cyclemlp/~', r'~ does not exist; check the path'),
+        ('cycle/digits_b1.py', r'the folder .*/cycle of .* does not exist'),
+        ('cyclemlp', r'cyclemlp is a folder; did you mean .*/cyclemlp/.*\.py'),
+    ],
+)
 def test_a_missing_config_has_near_names(path, sentence):
     with pytest.raises(InputError, match=sentence):
         load_config(REPO / 'configs' / path)
@@ -162,17 +188,14 @@ def test_a_checkpoint_is_no_config(tmp_path):
 def test_kwargs_that_do_not_go_up_take_anything():
 
     class Base:
-
         def __init__(self, a, b=1):
             pass
 
     class Handing(Base):
-
         def __init__(self, c, **kwargs):
             super().__init__(**kwargs)
 
     class Taking(Base):
-
         def __init__(self, d, **kwargs):
             self.kwargs = kwargs
 
@@ -194,10 +217,13 @@ default_scope = 'mmdet'
 """
 
 
-@pytest.mark.parametrize('missing, message', [
-    ('mmcv._ext', 'needs mmdet, which needs mmcv with compiled operators, .*; compile them with `make ops`'),
-    ('mmdet', "needs mmdet, which is not installed; run `pip install 'onedl-mmdetection>="),
-])
+@pytest.mark.parametrize(
+    'missing, message',
+    [
+        ('mmcv._ext', 'needs mmdet, which needs mmcv with compiled operators, .*; compile them with `make ops`'),
+        ('mmdet', "needs mmdet, which is not installed; run `pip install 'onedl-mmdetection>="),
+    ],
+)
 def test_a_library_that_cannot_be_imported(tmp_path, monkeypatch, missing, message):
 
     def absent(name):

@@ -1,4 +1,5 @@
 """The one walk through a config, and edits that leave the config they are given as it is."""
+
 import pytest
 from mmengine import Config
 
@@ -9,28 +10,57 @@ LEAF = dict(type='CocoDataset', ann_file='a.json', pipeline=[dict(type='Load')])
 
 
 def config():
-    return Config(dict(
-        model=dict(type='Detector', init_cfg=dict(type='Pretrained', checkpoint='a.pth'), heads=(
-            dict(type='Head', norm_cfg=dict(type='SyncBN')), dict(type='Head'))),
-        train_dataloader=dict(dataset=dict(type='Mosaic', pipeline=[dict(type='Last')], dataset=dict(
-            type='ConcatDataset', datasets=[LEAF, dict(LEAF, ann_file='b.json', pipeline=[])]))),
-        val_evaluator=[dict(type='CocoMetric', metric='bbox'), dict(type='mmdet.CocoMetric', metric='segm'),
-                       dict(type='Other')]))
+    return Config(
+        dict(
+            model=dict(
+                type='Detector',
+                init_cfg=dict(type='Pretrained', checkpoint='a.pth'),
+                heads=(dict(type='Head', norm_cfg=dict(type='SyncBN')), dict(type='Head')),
+            ),
+            train_dataloader=dict(
+                dataset=dict(
+                    type='Mosaic',
+                    pipeline=[dict(type='Last')],
+                    dataset=dict(type='ConcatDataset', datasets=[LEAF, dict(LEAF, ann_file='b.json', pipeline=[])]),
+                )
+            ),
+            val_evaluator=[
+                dict(type='CocoMetric', metric='bbox'),
+                dict(type='mmdet.CocoMetric', metric='segm'),
+                dict(type='Other'),
+            ],
+        )
+    )
 
 
 def test_every_section_has_its_dotted_path():
     assert [path for path, _ in walk(config())] == [
-        '', 'model', 'model.init_cfg', 'model.heads.0', 'model.heads.0.norm_cfg', 'model.heads.1', 'train_dataloader',
-        'train_dataloader.dataset', 'train_dataloader.dataset.pipeline.0', 'train_dataloader.dataset.dataset',
-        'train_dataloader.dataset.dataset.datasets.0', 'train_dataloader.dataset.dataset.datasets.0.pipeline.0',
-        'train_dataloader.dataset.dataset.datasets.1', 'val_evaluator.0', 'val_evaluator.1', 'val_evaluator.2']
+        '',
+        'model',
+        'model.init_cfg',
+        'model.heads.0',
+        'model.heads.0.norm_cfg',
+        'model.heads.1',
+        'train_dataloader',
+        'train_dataloader.dataset',
+        'train_dataloader.dataset.pipeline.0',
+        'train_dataloader.dataset.dataset',
+        'train_dataloader.dataset.dataset.datasets.0',
+        'train_dataloader.dataset.dataset.datasets.0.pipeline.0',
+        'train_dataloader.dataset.dataset.datasets.1',
+        'val_evaluator.0',
+        'val_evaluator.1',
+        'val_evaluator.2',
+    ]
     assert dict(walk(config().model, 'model'))['model.heads.0.norm_cfg'] == dict(type='SyncBN')
     assert list(walk(None)) == []
 
 
 def test_datasets_come_out_of_their_wrappers():
-    found = {path: (section.ann_file, [step.type for step in transforms])
-             for path, section, transforms in datasets(config(), 'train')}
+    found = {
+        path: (section.ann_file, [step.type for step in transforms])
+        for path, section, transforms in datasets(config(), 'train')
+    }
     place = 'train_dataloader.dataset.dataset.datasets'
     assert found == {f'{place}.0': ('a.json', ['Load', 'Last']), f'{place}.1': ('b.json', ['Last'])}
     assert list(datasets(config(), 'val')) == []
@@ -43,8 +73,9 @@ def test_metrics_are_found_by_type():
 
 def test_changes_reach_into_tuples_and_make_sections():
     before = config()
-    after = changed(before, {'model.heads.0.norm_cfg.type': 'BN', 'optim_wrapper.optimizer.lr': 0.1,
-                             'launcher': 'none'})
+    after = changed(
+        before, {'model.heads.0.norm_cfg.type': 'BN', 'optim_wrapper.optimizer.lr': 0.1, 'launcher': 'none'}
+    )
     assert after.model.heads[0].norm_cfg.type == 'BN' and after.optim_wrapper.optimizer.lr == 0.1
     assert before.to_dict() == config().to_dict() and 'launcher' not in before
 

@@ -1,4 +1,5 @@
 """Every config builds its model, runs it, and is written the same way."""
+
 import re
 
 import pytest
@@ -36,13 +37,24 @@ def set_by_libraries(path):
 
 def test_the_leaves_are_found():
     assert {'cyclemlp/cifar10_b1.py', 'cyclemlp/digits_b1.py'} <= set(NAMES)
-    assert {'cyclemlp/coco_mask-rcnn_b2_ms-3x.py', 'cyclemlp/coco_cascade-mask-rcnn_b2.py', 'cyclemlp/coco_atss_b2.py',
-            'cyclemlp/coco-mini_mask-rcnn_b1.py', 'cyclemlp/digit-scenes_retinanet_b1.py',
-            'cyclemlp/bccd_retinanet_b1.py', 'baselines/bccd_retinanet_r18.py',
-            *(f'cyclemlp/coco_{head}_b{i}.py' for head in ('retinanet', 'mask-rcnn') for i in '12345')} <= set(NAMES)
-    assert {'cyclemlp/cityscapes_fpn_b2.py', 'cyclemlp/camvid_fpn_b1.py', 'cyclemlp/digit-scenes_fpn_b1.py',
-            'baselines/camvid_fpn_r18.py', *(f'cyclemlp/ade20k_fpn_b{i}.py' for i in '12345'),
-            *(f'cyclemlp/ade20k_upernet_b{i}.py' for i in '235')} <= set(NAMES)
+    assert {
+        'cyclemlp/coco_mask-rcnn_b2_ms-3x.py',
+        'cyclemlp/coco_cascade-mask-rcnn_b2.py',
+        'cyclemlp/coco_atss_b2.py',
+        'cyclemlp/coco-mini_mask-rcnn_b1.py',
+        'cyclemlp/digit-scenes_retinanet_b1.py',
+        'cyclemlp/bccd_retinanet_b1.py',
+        'baselines/bccd_retinanet_r18.py',
+        *(f'cyclemlp/coco_{head}_b{i}.py' for head in ('retinanet', 'mask-rcnn') for i in '12345'),
+    } <= set(NAMES)
+    assert {
+        'cyclemlp/cityscapes_fpn_b2.py',
+        'cyclemlp/camvid_fpn_b1.py',
+        'cyclemlp/digit-scenes_fpn_b1.py',
+        'baselines/camvid_fpn_r18.py',
+        *(f'cyclemlp/ade20k_fpn_b{i}.py' for i in '12345'),
+        *(f'cyclemlp/ade20k_upernet_b{i}.py' for i in '235'),
+    } <= set(NAMES)
 
 
 @each_leaf
@@ -104,8 +116,11 @@ def test_the_name_says_dataset_and_arch(path):
     if path.parent.name == 'cyclemlp':
         arch = config.model.backbone.arch
         if not isinstance(arch, str):  # of depths of its own: named after the first as wide, stage by stage
-            arch = next(name for name, known in ARCHS.items()
-                        if known['embed_dims'][:len(arch.embed_dims)] == tuple(arch.embed_dims))
+            arch = next(
+                name
+                for name, known in ARCHS.items()
+                if known['embed_dims'][: len(arch.embed_dims)] == tuple(arch.embed_dims)
+            )
         assert re.fullmatch(rf'.*_{arch}(_(seed-literal|light|strong|ms-3x))?', path.stem)
 
 

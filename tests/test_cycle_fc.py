@@ -1,4 +1,5 @@
 """The operator against a loop oracle, the original's outputs, and its own contract."""
+
 import copy
 import sys
 
@@ -19,8 +20,11 @@ SHAPES = [(2, 5, 7, 8, 6), (1, 1, 1, 7, 3), (33, 1, 4, 10, 4), (3, 2, 1, 12, 12)
 
 def make(shape, dtype=torch.float32):
     batch, height, width, c_in, c_out = shape
-    return (torch.randn(batch, height, width, c_in).to(dtype), torch.randn(c_out, c_in).to(dtype),
-            torch.randn(c_out).to(dtype))
+    return (
+        torch.randn(batch, height, width, c_in).to(dtype),
+        torch.randn(c_out, c_in).to(dtype),
+        torch.randn(c_out).to(dtype),
+    )
 
 
 ON_CPU = ['shift_gemm', pytest.param('deform_conv', marks=NEEDS_OPERATORS)]
@@ -71,18 +75,22 @@ def test_matches_the_original(backend, reference, formula):
         kernel = tuple(map(int, kernel.split('x')))
         height, width = map(int, size.split('x'))
         weight = torch.from_numpy(formula.parameter(f'{name}.weight', (c_out, c_in, 1, 1)))[:, :, 0, 0]
-        bias = torch.from_numpy(formula.parameter(f'{name}.bias', (c_out, )))
+        bias = torch.from_numpy(formula.parameter(f'{name}.bias', (c_out,)))
         x = torch.from_numpy(formula.tensor(f'{name}.input', (2, c_in, height, width)))
         grad = torch.from_numpy(formula.tensor(f'{name}.grad', (2, c_out, height, width)))
         leaves = [t.requires_grad_() for t in (x, weight.contiguous(), bias)]
         out = cycle_fc(leaves[0].permute(0, 2, 3, 1), leaves[1], leaves[2], kernel, backend).permute(0, 3, 1, 2)
         out.backward(grad)
-        got = dict(output=out, grad_input=leaves[0].grad, grad_weight=leaves[1].grad[:, :, None, None],
-                   grad_bias=leaves[2].grad)
+        got = dict(
+            output=out,
+            grad_input=leaves[0].grad,
+            grad_weight=leaves[1].grad[:, :, None, None],
+            grad_bias=leaves[2].grad,
+        )
         for key, value in got.items():
             expected = torch.from_numpy(reference[f'{name}/{key}'])
             # Another order of summation in float32: about 1e-6 of the largest value.
-            atol = 4e-6 * max(1., expected.abs().max().item())
+            atol = 4e-6 * max(1.0, expected.abs().max().item())
             torch.testing.assert_close(value.detach(), expected, rtol=0, atol=atol)
 
 
@@ -133,7 +141,6 @@ def test_zeros_not_nan_outside_an_infinite_map():
 
 
 class Layer(nn.Module):
-
     def forward(self, x, weight, bias):
         return cycle_fc(x, weight, bias, (1, 3)) + cycle_fc(x, weight, bias, (5, 1))
 
@@ -163,6 +170,7 @@ def test_compile_without_a_graph_break(rectangle):
 
 def test_export(rectangle):
     from torch.export import Dim, export
+
     first, second = rectangle
     dims = {0: Dim.DYNAMIC, 1: Dim.DYNAMIC, 2: Dim.DYNAMIC}
     program = export(Layer(), first, dynamic_shapes=(dims, None, None))
@@ -174,16 +182,24 @@ def test_onnx(rectangle, tmp_path):
     first, second = rectangle
     axes = {'x': {0: 'batch', 1: 'height', 2: 'width'}}
     path = tmp_path / 'layer.onnx'
-    torch.onnx.export(Layer(), first, path, dynamo=False, opset_version=17, input_names=['x', 'weight', 'bias'],
-                      output_names=['y'], dynamic_axes=axes)
+    torch.onnx.export(
+        Layer(),
+        first,
+        path,
+        dynamo=False,
+        opset_version=17,
+        input_names=['x', 'weight', 'bias'],
+        output_names=['y'],
+        dynamic_axes=axes,
+    )
     session = onnxruntime.InferenceSession(path, providers=['CPUExecutionProvider'])
-    out, = session.run(None, {k: v.numpy() for k, v in zip(('x', 'weight', 'bias'), second)})
+    (out,) = session.run(None, {k: v.numpy() for k, v in zip(('x', 'weight', 'bias'), second)})
     torch.testing.assert_close(torch.from_numpy(out), Layer()(*second), atol=1e-5, rtol=1e-5)
 
 
 def test_layer_copies_and_prints():
     layer = CycleFC(8, 6, (1, 3))
-    assert layer.weight.shape == (6, 8) and layer.bias.shape == (6, ) and layer.bias.eq(0).all()
+    assert layer.weight.shape == (6, 8) and layer.bias.shape == (6,) and layer.bias.eq(0).all()
     assert 0.01 < layer.weight.std() < 0.03
     assert repr(layer) == "CycleFC(8, 6, kernel_size=(1, 3), bias=True, backend='auto')"
     x = torch.randn(1, 4, 4, 8)
@@ -204,7 +220,7 @@ def test_use_backend_replaces_auto_only(monkeypatch):
     assert calls == ['deform_conv', 'shift_gemm', 'shift_gemm']
 
 
-@pytest.mark.parametrize('kernel', [(1, 2), (3, 3), (0, 1), (1, -3), 3, (1, 3, 1), (1, 3.), '13'], ids=str)
+@pytest.mark.parametrize('kernel', [(1, 2), (3, 3), (0, 1), (1, -3), 3, (1, 3, 1), (1, 3.0), '13'], ids=str)
 def test_wrong_kernel(kernel):
     with pytest.raises(ValueError, match='kernel_size must be .* odd positive integer, got'):
         cycle_fc(*make((1, 2, 2, 4, 4)), kernel)
@@ -212,16 +228,19 @@ def test_wrong_kernel(kernel):
         CycleFC(4, 4, kernel)
 
 
-@pytest.mark.parametrize('change, message', [
-    (dict(x=torch.zeros(2, 4, 4)), r'four dimensions \[B, H, W, C_in\], got shape \[2, 4, 4\]'),
-    (dict(x=torch.zeros(1, 4, 4, 5)), r'x has 5 channels .* takes 4; x is channels-last'),
-    (dict(x=torch.zeros(1, 4, 4, 4, dtype=torch.long)), r'floating-point tensor, got torch.int64'),
-    (dict(x=torch.zeros(1, 4, 4, 4).double()), r'x is torch.float64 but weight is torch.float32'),
-    (dict(weight=torch.zeros(4, 4, 1, 1)), r'two dimensions \[C_out, C_in\], got shape \[4, 4, 1, 1\]'),
-    (dict(bias=torch.zeros(5)), r'bias must have shape \[4\] .* got \[5\]'),
-    (dict(weight=torch.zeros(4, 4, device='meta')), r'x is on cpu but weight on meta'),
-    (dict(backend='cuda'), r"backend must be 'auto' or one of \['deform_conv', 'shift_gemm'\], got 'cuda'"),
-])
+@pytest.mark.parametrize(
+    'change, message',
+    [
+        (dict(x=torch.zeros(2, 4, 4)), r'four dimensions \[B, H, W, C_in\], got shape \[2, 4, 4\]'),
+        (dict(x=torch.zeros(1, 4, 4, 5)), r'x has 5 channels .* takes 4; x is channels-last'),
+        (dict(x=torch.zeros(1, 4, 4, 4, dtype=torch.long)), r'floating-point tensor, got torch.int64'),
+        (dict(x=torch.zeros(1, 4, 4, 4).double()), r'x is torch.float64 but weight is torch.float32'),
+        (dict(weight=torch.zeros(4, 4, 1, 1)), r'two dimensions \[C_out, C_in\], got shape \[4, 4, 1, 1\]'),
+        (dict(bias=torch.zeros(5)), r'bias must have shape \[4\] .* got \[5\]'),
+        (dict(weight=torch.zeros(4, 4, device='meta')), r'x is on cpu but weight on meta'),
+        (dict(backend='cuda'), r"backend must be 'auto' or one of \['deform_conv', 'shift_gemm'\], got 'cuda'"),
+    ],
+)
 def test_wrong_call(change, message):
     call = dict(x=torch.zeros(1, 4, 4, 4), weight=torch.zeros(4, 4), bias=torch.zeros(4), kernel_size=(1, 3))
     with pytest.raises(ValueError, match=message):

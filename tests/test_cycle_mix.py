@@ -1,4 +1,5 @@
 """Both forms of the mixer against its definition in float64, in value, gradient and precision."""
+
 import pytest
 import torch
 
@@ -15,7 +16,7 @@ def make(channels, k=3, dtype=torch.float32):
     """A mixer with weights that let every branch matter."""
     mixer = CycleMixer(channels, k)
     for parameter in mixer.parameters():
-        torch.nn.init.normal_(parameter, std=parameter.shape[-1]**-0.5)
+        torch.nn.init.normal_(parameter, std=parameter.shape[-1] ** -0.5)
     return mixer.to(dtype)
 
 
@@ -34,6 +35,7 @@ FORMS = [branches, one_product]
 def processor(request, monkeypatch):
     """The choices for both kinds of processor; both compute on either."""
     import sys
+
     monkeypatch.setattr(sys.modules['mmcyclemlp.ops.linear'], 'AVX512', request.param)
 
 
@@ -99,8 +101,9 @@ def errors(x, mixer, autocast=None):
 
 # Sizes of the network's stages at 224 and 32, where each form is used.
 @pytest.mark.parametrize('shape', [(2, 28, 28, 64), (2, 16, 16, 64), (2, 7, 7, 128)], ids=str)
-@pytest.mark.parametrize('dtype, autocast', [(torch.float32, None), (torch.bfloat16, None),
-                                             (torch.float32, torch.bfloat16)], ids=str)
+@pytest.mark.parametrize(
+    'dtype, autocast', [(torch.float32, None), (torch.bfloat16, None), (torch.float32, torch.bfloat16)], ids=str
+)
 def test_as_precise_as_the_branches(shape, dtype, autocast):
     mixer = make(shape[3], 3, dtype)
     x = torch.randn(shape).to(dtype).requires_grad_()
@@ -113,6 +116,7 @@ def test_as_precise_as_the_branches(shape, dtype, autocast):
 
 def test_the_form_follows_the_size(monkeypatch):
     import mmcyclemlp.models.layers as layers
+
     calls = []
     monkeypatch.setattr(layers, 'cycle_mix', lambda *args: calls.append('one_product'))
     monkeypatch.setattr(CycleMixer, '_branches', lambda *args: calls.append('branches'))

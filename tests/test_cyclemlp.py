@@ -1,4 +1,5 @@
 """The backbone: parity with the original, every promise of its contract, and its errors."""
+
 import copy
 import json
 import re
@@ -105,7 +106,7 @@ def our_name(name):
     """An original parameter's name in `Classifier`, without the converter under test elsewhere."""
     stage = re.match(r'network\.([0246])\.', name)
     if stage:
-        name = f'stages.{int(stage[1]) // 2}.{name[len(stage[0]):]}'
+        name = f'stages.{int(stage[1]) // 2}.{name[len(stage[0]) :]}'
     name = re.sub(r'^network\.([135])', lambda m: f'downsamples.{int(m[1]) // 2}', name)
     name = name.replace('attn.sfc_h', 'mixer.shift_w').replace('attn.sfc_w', 'mixer.shift_h')
     name = name.replace('attn.mlp_c', 'mixer.channel').replace('attn.', 'mixer.')
@@ -153,7 +154,7 @@ def test_batches_are_independent():
     assert [tuple(o.shape) for o in model(x[:0])] == [(0, 8, 10, 6), (0, 12, 5, 3), (0, 16, 3, 2)]
 
 
-@pytest.mark.parametrize('out_indices', [(0, ), (1, 2), (2, ), (0, 1, 2)], ids=str)
+@pytest.mark.parametrize('out_indices', [(0,), (1, 2), (2,), (0, 1, 2)], ids=str)
 def test_every_parameter_gets_a_gradient(out_indices):
     # What is built but never used would stop distributed training.
     model = tiny(out_indices=out_indices)
@@ -169,15 +170,30 @@ def test_state_dict_keys():
     keys = set(tiny(out_indices=(1, 2)).state_dict())
     assert {key.split('.')[0] for key in keys} == {'patch_embed', 'stages', 'downsamples', 'norm1', 'norm2'}
     assert {key.removeprefix('stages.1.1.') for key in keys if key.startswith('stages.1.1.')} == {
-        'norm1.weight', 'norm1.bias', 'mixer.shift_w.weight', 'mixer.shift_w.bias', 'mixer.shift_h.weight',
-        'mixer.shift_h.bias', 'mixer.channel.weight', 'mixer.reweight.fc1.weight', 'mixer.reweight.fc1.bias',
-        'mixer.reweight.fc2.weight', 'mixer.reweight.fc2.bias', 'mixer.proj.weight', 'mixer.proj.bias', 'norm2.weight',
-        'norm2.bias', 'mlp.fc1.weight', 'mlp.fc1.bias', 'mlp.fc2.weight', 'mlp.fc2.bias'
+        'norm1.weight',
+        'norm1.bias',
+        'mixer.shift_w.weight',
+        'mixer.shift_w.bias',
+        'mixer.shift_h.weight',
+        'mixer.shift_h.bias',
+        'mixer.channel.weight',
+        'mixer.reweight.fc1.weight',
+        'mixer.reweight.fc1.bias',
+        'mixer.reweight.fc2.weight',
+        'mixer.reweight.fc2.bias',
+        'mixer.proj.weight',
+        'mixer.proj.bias',
+        'norm2.weight',
+        'norm2.bias',
+        'mlp.fc1.weight',
+        'mlp.fc1.bias',
+        'mlp.fc2.weight',
+        'mlp.fc2.bias',
     }
 
 
 def test_initial_values():
-    model = CycleMLP(dict(depths=(1, ), embed_dims=(64, ), mlp_ratios=(4, )), out_indices=(0, ))
+    model = CycleMLP(dict(depths=(1,), embed_dims=(64,), mlp_ratios=(4,)), out_indices=(0,))
     model.init_weights()
     for name, module in model.named_modules():
         if name.split('.')[-1] in ('shift_w', 'shift_h', 'channel', 'proj', 'fc1', 'fc2') and 'patch' not in name:
@@ -185,22 +201,25 @@ def test_initial_values():
             assert module.bias is None or not module.bias.any(), name
         if isinstance(module, nn.LayerNorm):
             assert module.eps == 1e-5 and module.weight.eq(1).all() and not module.bias.any()
-    bound = (3 * 7 * 7)**-0.5  # PyTorch's default for a convolution
+    bound = (3 * 7 * 7) ** -0.5  # PyTorch's default for a convolution
     assert 0.9 * bound < model.patch_embed.proj.weight.abs().max() <= bound
 
 
-@pytest.mark.parametrize('frozen, expected', [
-    (-1, set()),
-    (0, {'patch_embed'}),
-    (1, {'patch_embed', 'stages.0', 'norm0'}),
-    (2, {'patch_embed', 'stages.0', 'norm0', 'downsamples.0', 'stages.1', 'norm1'}),
-])
+@pytest.mark.parametrize(
+    'frozen, expected',
+    [
+        (-1, set()),
+        (0, {'patch_embed'}),
+        (1, {'patch_embed', 'stages.0', 'norm0'}),
+        (2, {'patch_embed', 'stages.0', 'norm0', 'downsamples.0', 'stages.1', 'norm1'}),
+    ],
+)
 def test_frozen_stages(frozen, expected):
     model = tiny(frozen_stages=frozen, drop_path_rate=0.5)
     assert model.train() is model and model.eval() is model and model.train().training
     is_frozen = {}
     for name, parameter in model.named_parameters():
-        part = '.'.join(name.split('.')[:2 if name.startswith(('stages', 'downsamples')) else 1])
+        part = '.'.join(name.split('.')[: 2 if name.startswith(('stages', 'downsamples')) else 1])
         is_frozen.setdefault(part, set()).add(not parameter.requires_grad)
     assert {part for part, values in is_frozen.items() if values == {True}} == expected
     assert all(len(values) == 1 for values in is_frozen.values())
@@ -211,7 +230,7 @@ def test_frozen_stages(frozen, expected):
 
 
 def test_frozen_stages_beyond_the_last_output():
-    model = tiny(out_indices=(0, ), frozen_stages=3)
+    model = tiny(out_indices=(0,), frozen_stages=3)
     assert not any(p.requires_grad for p in model.parameters())
 
 
@@ -241,10 +260,10 @@ def test_checkpointing_changes_memory_not_numbers():
 
 def test_drop_path_rises_over_all_blocks():
     def rates(model):
-        return [getattr(m.drop_path, 'drop_prob', 0.) for m in model.modules() if isinstance(m, CycleBlock)]
+        return [getattr(m.drop_path, 'drop_prob', 0.0) for m in model.modules() if isinstance(m, CycleBlock)]
 
     assert rates(tiny(drop_path_rate=0.3)) == pytest.approx([0, 0.1, 0.2, 0.3])
-    assert rates(tiny(drop_path_rate=0.3, out_indices=(1, ))) == pytest.approx([0, 0.1, 0.2])
+    assert rates(tiny(drop_path_rate=0.3, out_indices=(1,))) == pytest.approx([0, 0.1, 0.2])
     model, x = tiny(drop_path_rate=0.9), torch.randn(2, 3, 32, 32)
     assert not torch.equal(model(x)[-1], model(x)[-1])
     assert torch.equal(model.eval()(x)[-1], model(x)[-1])
@@ -269,6 +288,7 @@ def test_found_by_every_library_without_a_scope():
     import mmdet.registry
     import mmpretrain.registry
     import mmseg.registry
+
     cfg = dict(type='CycleMLP', arch=TINY, out_indices=(0, 2))
     before = copy.deepcopy(cfg)
     for registry in (MODELS, mmpretrain.registry.MODELS, mmdet.registry.MODELS, mmseg.registry.MODELS):
@@ -286,8 +306,9 @@ def test_trace_export_and_compile():
         compiled = torch.compile(model, backend='aot_eager', fullgraph=True, dynamic=False)
         torch.testing.assert_close(compiled(second), expected, atol=1e-5, rtol=1e-5)
         from torch.export import Dim, export
+
         dims = {0: Dim.DYNAMIC, 2: Dim.DYNAMIC, 3: Dim.DYNAMIC}
-        program = export(model, (first, ), dynamic_shapes=(dims, ))
+        program = export(model, (first,), dynamic_shapes=(dims,))
         torch.testing.assert_close(program.module()(second), expected, atol=1e-5, rtol=1e-5)
 
 
@@ -300,25 +321,29 @@ def test_autocast():
     assert (low.float() - exact).abs().mean() < 0.03
 
 
-@pytest.mark.parametrize('kwargs, message', [
-    (dict(arch='b6'), r"arch must be one of \['b1', 'b2', 'b3', 'b4', 'b5'\] or a dict .* got 'b6'"),
-    (dict(arch=dict(depths=(1, ))), r"exactly \['depths', 'embed_dims', 'mlp_ratios'\], got \['depths'\]"),
-    (dict(arch=3), 'or a dict with .* got 3'),
-    (dict(arch={**TINY, 'depths': (1, 2)}), 'equally long, 1 to 4 stages'),
-    (dict(arch={**TINY, 'depths': (1, 0, 1)}), 'at least 1 block'),
-    (dict(backend='fast'), r"backend must be 'auto' or one of .* got 'fast'"),
-    (dict(kernel_size=4), r'kernel_size must be .* odd positive integer, got \(1, 4\)'),
-    (dict(kernel_size=(3, 3)), r'one odd number for both directions, got \(3, 3\)'),
-    (dict(out_indices=(3, )), r'rising stage numbers from 0 to 2, such as \(0, 1, 2\), got \(3,\)'),
-    (dict(out_indices=(1, 0)), r'rising stage numbers .* got \(1, 0\)'),
-    (dict(out_indices=(1, 1)), r'rising stage numbers .* got \(1, 1\)'),
-    (dict(out_indices=(-1, )), r'rising stage numbers .* got \(-1,\)'),
-    (dict(out_indices=()), r'rising stage numbers .* got \(\)'),
-    (dict(out_indices=2), r'rising stage numbers .* got 2'),
-    (dict(frozen_stages=4), 'frozen_stages must be -1 .* up to 3, got 4'),
-    (dict(stem_stride=3), r'stem_stride must be one of \[1, 2, 4\], got 3'),
-    (dict(drop_path_rate=1.), r'drop_path_rate must lie in \[0, 1\), got 1.0'),
-], ids=str)
+@pytest.mark.parametrize(
+    'kwargs, message',
+    [
+        (dict(arch='b6'), r"arch must be one of \['b1', 'b2', 'b3', 'b4', 'b5'\] or a dict .* got 'b6'"),
+        (dict(arch=dict(depths=(1,))), r"exactly \['depths', 'embed_dims', 'mlp_ratios'\], got \['depths'\]"),
+        (dict(arch=3), 'or a dict with .* got 3'),
+        (dict(arch={**TINY, 'depths': (1, 2)}), 'equally long, 1 to 4 stages'),
+        (dict(arch={**TINY, 'depths': (1, 0, 1)}), 'at least 1 block'),
+        (dict(backend='fast'), r"backend must be 'auto' or one of .* got 'fast'"),
+        (dict(kernel_size=4), r'kernel_size must be .* odd positive integer, got \(1, 4\)'),
+        (dict(kernel_size=(3, 3)), r'one odd number for both directions, got \(3, 3\)'),
+        (dict(out_indices=(3,)), r'rising stage numbers from 0 to 2, such as \(0, 1, 2\), got \(3,\)'),
+        (dict(out_indices=(1, 0)), r'rising stage numbers .* got \(1, 0\)'),
+        (dict(out_indices=(1, 1)), r'rising stage numbers .* got \(1, 1\)'),
+        (dict(out_indices=(-1,)), r'rising stage numbers .* got \(-1,\)'),
+        (dict(out_indices=()), r'rising stage numbers .* got \(\)'),
+        (dict(out_indices=2), r'rising stage numbers .* got 2'),
+        (dict(frozen_stages=4), 'frozen_stages must be -1 .* up to 3, got 4'),
+        (dict(stem_stride=3), r'stem_stride must be one of \[1, 2, 4\], got 3'),
+        (dict(drop_path_rate=1.0), r'drop_path_rate must lie in \[0, 1\), got 1.0'),
+    ],
+    ids=str,
+)
 def test_wrong_arguments(kwargs, message):
     with pytest.raises(ValueError, match=message):
         tiny(**kwargs)

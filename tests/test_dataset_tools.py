@@ -1,4 +1,5 @@
 """tools/datasets: from VOC to COCO, and the first images of a COCO file."""
+
 import json
 import runpy
 import sys
@@ -73,18 +74,25 @@ def boxes(content):
     """(file name, class, box, iscrowd) of each annotation."""
     names = {image['id']: image['file_name'] for image in content['images']}
     classes = {category['id']: category['name'] for category in content['categories']}
-    return [(names[entry['image_id']], classes[entry['category_id']], entry['bbox'], entry['iscrowd'])
-            for entry in content['annotations']]
+    return [
+        (names[entry['image_id']], classes[entry['category_id']], entry['bbox'], entry['iscrowd'])
+        for entry in content['annotations']
+    ]
 
 
 def test_a_split_becomes_coco(voc, tool, tmp_path):
     code, output, error = tool('voc_to_coco.py', 'voc', 'train.json', '--split', 'train')
     assert code == 0, error
     content = json.loads((tmp_path / 'train.json').read_text())
-    assert content['images'] == [dict(id=1, file_name='b.jpg', width=WIDTH, height=HEIGHT),
-                                 dict(id=2, file_name='a.jpg', width=WIDTH, height=HEIGHT)]
-    assert boxes(content) == [('b.jpg', 'cat', [4.5, 5, 15.5, 20.25], 0), ('a.jpg', 'dog', [0, 0, 60, 40], 0),
-                              ('a.jpg', 'cat', [10, 20, 20, 10], 1)]
+    assert content['images'] == [
+        dict(id=1, file_name='b.jpg', width=WIDTH, height=HEIGHT),
+        dict(id=2, file_name='a.jpg', width=WIDTH, height=HEIGHT),
+    ]
+    assert boxes(content) == [
+        ('b.jpg', 'cat', [4.5, 5, 15.5, 20.25], 0),
+        ('a.jpg', 'dog', [0, 0, 60, 40], 0),
+        ('a.jpg', 'cat', [10, 20, 20, 10], 1),
+    ]
     assert [entry['area'] for entry in content['annotations']] == [15.5 * 20.25, 2400, 200]
     assert [entry['id'] for entry in content['annotations']] == [1, 2, 3]
     # The classes are those of the whole folder, so that the splits agree.
@@ -99,10 +107,15 @@ def test_a_split_becomes_coco(voc, tool, tmp_path):
 def test_mmdet_reads_what_was_converted(voc, tool, tmp_path):
     tool('voc_to_coco.py', 'voc', 'train.json', '--split', 'train')
     init_default_scope('mmdet')
-    dataset = DATASETS.build(dict(
-        type='CocoDataset', ann_file=str(tmp_path / 'train.json'), data_prefix=dict(img=str(voc / 'JPEGImages')),
-        metainfo=dict(classes=('cat', 'dog', 'elk')),
-        pipeline=[dict(type='LoadImageFromFile'), dict(type='LoadAnnotations', with_bbox=True)]))
+    dataset = DATASETS.build(
+        dict(
+            type='CocoDataset',
+            ann_file=str(tmp_path / 'train.json'),
+            data_prefix=dict(img=str(voc / 'JPEGImages')),
+            metainfo=dict(classes=('cat', 'dog', 'elk')),
+            pipeline=[dict(type='LoadImageFromFile'), dict(type='LoadAnnotations', with_bbox=True)],
+        )
+    )
     assert dataset[1]['gt_bboxes'].numpy().tolist() == [[0, 0, 60, 40], [10, 20, 30, 30]]
     assert dataset[1]['gt_bboxes_labels'].tolist() == [1, 0]
     assert dataset[1]['gt_ignore_flags'].tolist() == [False, True]
@@ -126,13 +139,25 @@ def test_a_flat_folder_of_xml(tool, tmp_path):
     code, output, _ = tool('voc_to_coco.py', 'flat', 'flat.json')
     assert code == 0 and 'the images are in flat\n' in output
     assert boxes(json.loads((tmp_path / 'flat.json').read_text())) == [
-        ('a.PNG', 'cat', [0, 0, 5, 5], 0), ('named.jpg', 'cat', [0, 0, 6, 6], 0)]
+        ('a.PNG', 'cat', [0, 0, 5, 5], 0),
+        ('named.jpg', 'cat', [0, 0, 6, 6], 0),
+    ]
 
 
 def test_what_cannot_be_used_is_told(voc, tool, tmp_path):
-    add(voc, 'd', [('cat', (5, 5, 5, 9), False), ('cat', (9, 5, 5, 9), False), ('cat', (61, 1, 80, 9), False),
-                   ('cat', (-20, 1, 0, 9), False), ('cat', ('', 1, 5, 9), False), ('', (1, 1, 5, 9), False),
-                   ('cat', (0, 0, 70, 20), False)])
+    add(
+        voc,
+        'd',
+        [
+            ('cat', (5, 5, 5, 9), False),
+            ('cat', (9, 5, 5, 9), False),
+            ('cat', (61, 1, 80, 9), False),
+            ('cat', (-20, 1, 0, 9), False),
+            ('cat', ('', 1, 5, 9), False),
+            ('', (1, 1, 5, 9), False),
+            ('cat', (0, 0, 70, 20), False),
+        ],
+    )
     add(voc, 'e', [('cat', (1, 1, 9, 9), False)], size=(100, 100))
     add(voc, 'f', [('cat', (1, 1, 9, 9), False)], size=None)
     (voc / 'Annotations/g.xml').write_text(voc_xml('g', [('cat', (1, 1, 9, 9), False)]))
@@ -142,25 +167,37 @@ def test_what_cannot_be_used_is_told(voc, tool, tmp_path):
     (voc / 'ImageSets/Main/odd.txt').write_text('\n'.join('defghij'))
     code, output, _ = tool('voc_to_coco.py', 'voc', 'odd.json', '--split', 'odd', '--classes', 'cat')
     assert code == 0
-    for line in ('2 boxes are of zero size: d.xml', '2 boxes lie outside their image: d.xml',
-                 '2 objects lack a name or a corner: d.xml', '1 boxes were cut at the border of their image: d.xml',
-                 '2 sizes in the XML are not those of the image, which were taken: e.xml, f.xml',
-                 '1 images are missing: g.xml', '1 XML files are malformed: h.xml', '1 images cannot be read: i.xml',
-                 '1 XML files are missing: j.xml'):
+    for line in (
+        '2 boxes are of zero size: d.xml',
+        '2 boxes lie outside their image: d.xml',
+        '2 objects lack a name or a corner: d.xml',
+        '1 boxes were cut at the border of their image: d.xml',
+        '2 sizes in the XML are not those of the image, which were taken: e.xml, f.xml',
+        '1 images are missing: g.xml',
+        '1 XML files are malformed: h.xml',
+        '1 images cannot be read: i.xml',
+        '1 XML files are missing: j.xml',
+    ):
         assert line + '\n' in output
     content = json.loads((tmp_path / 'odd.json').read_text())
-    assert boxes(content) == [('d.jpg', 'cat', [0, 0, 60, 20], 0), ('e.jpg', 'cat', [0, 0, 9, 9], 0),
-                              ('f.jpg', 'cat', [0, 0, 9, 9], 0)]
+    assert boxes(content) == [
+        ('d.jpg', 'cat', [0, 0, 60, 20], 0),
+        ('e.jpg', 'cat', [0, 0, 9, 9], 0),
+        ('f.jpg', 'cat', [0, 0, 9, 9], 0),
+    ]
     assert all((image['width'], image['height']) == (WIDTH, HEIGHT) for image in content['images'])
 
 
-@pytest.mark.parametrize('args, sentence', [
-    (['none', 'x.json'], "expected a folder with annotations in VOC's format, but none is no folder"),
-    (['voc/JPEGImages', 'x.json'], 'expected XML files in voc/JPEGImages, but it holds none'),
-    (['voc', 'x.json', '--split', 'test'], 'which does not exist; there are train, val'),
-    (['voc', 'none/x.json'], 'expected an existing folder to write into, but none is no folder'),
-    (['voc', 'x.json', '--classes', 'emu'], 'expected annotations to convert in voc, but none is left; see above'),
-])
+@pytest.mark.parametrize(
+    'args, sentence',
+    [
+        (['none', 'x.json'], "expected a folder with annotations in VOC's format, but none is no folder"),
+        (['voc/JPEGImages', 'x.json'], 'expected XML files in voc/JPEGImages, but it holds none'),
+        (['voc', 'x.json', '--split', 'test'], 'which does not exist; there are train, val'),
+        (['voc', 'none/x.json'], 'expected an existing folder to write into, but none is no folder'),
+        (['voc', 'x.json', '--classes', 'emu'], 'expected annotations to convert in voc, but none is left; see above'),
+    ],
+)
 def test_what_can_be_mended_is_told_in_one_line(voc, tool, tmp_path, args, sentence):
     code, _, error = tool('voc_to_coco.py', *args)
     assert code == 2 and error.startswith('error: ') and sentence in error and error.count('\n') == 1
@@ -181,9 +218,12 @@ def test_bccd_comes_out_as_it_was_converted_before(shared_data, tool, tmp_path, 
     classes = {category['id']: category['name'] for category in expected['categories']}
     dropped = 0
     for image in expected['images']:
-        objects = [(classes[entry['category_id']], (x + 1, y + 1, x + w, y + h), False)
-                   for entry in expected['annotations'] if entry['image_id'] == image['id']
-                   for x, y, w, h in [entry['bbox']]]
+        objects = [
+            (classes[entry['category_id']], (x + 1, y + 1, x + w, y + h), False)
+            for entry in expected['annotations']
+            if entry['image_id'] == image['id']
+            for x, y, w, h in [entry['bbox']]
+        ]
         name = image['file_name'].rsplit('.', 1)[0]
         if name in ('BloodImage_00338', 'BloodImage_00343'):
             objects.append(('RBC', (7, 7, 7, 7), False))
@@ -208,9 +248,12 @@ def coco(tmp_path):
     content = dict(
         info=dict(year=2000),
         images=[dict(id=i, file_name=f'{i}.jpg', width=9, height=9) for i in (1, 2, 3, 4, 5)],
-        annotations=[dict(id=i, image_id=image, iscrowd=crowd, category_id=1, bbox=[1, 1, 5, 5], area=25)
-                     for i, (image, crowd) in enumerate(entries, start=1)],
-        categories=[dict(id=1, name='cat')])
+        annotations=[
+            dict(id=i, image_id=image, iscrowd=crowd, category_id=1, bbox=[1, 1, 5, 5], area=25)
+            for i, (image, crowd) in enumerate(entries, start=1)
+        ],
+        categories=[dict(id=1, name='cat')],
+    )
     (tmp_path / 'all.json').write_text(json.dumps(content))
     return content
 
@@ -224,12 +267,15 @@ def test_the_first_images_with_objects(coco, tool, tmp_path):
     assert content['categories'] == coco['categories'] and content['info'] == coco['info']
 
 
-@pytest.mark.parametrize('args, sentence', [
-    (['all.json', 'few.json', '--images', 4], '--images 4 asks for more than the 3 images with annotations'),
-    (['all.json', 'few.json', '--images', 0], '--images expects a number from 1 up, got 0'),
-    (['al.json', 'few.json', '--images', 1], 'al.json does not exist; did you mean all.json?'),
-    (['all.json', 'none/few.json', '--images', 1], 'could not write none/few.json (No such file or directory)'),
-])
+@pytest.mark.parametrize(
+    'args, sentence',
+    [
+        (['all.json', 'few.json', '--images', 4], '--images 4 asks for more than the 3 images with annotations'),
+        (['all.json', 'few.json', '--images', 0], '--images expects a number from 1 up, got 0'),
+        (['al.json', 'few.json', '--images', 1], 'al.json does not exist; did you mean all.json?'),
+        (['all.json', 'none/few.json', '--images', 1], 'could not write none/few.json (No such file or directory)'),
+    ],
+)
 def test_a_subset_that_cannot_be_made(coco, tool, tmp_path, args, sentence):
     code, _, error = tool('subset_coco.py', *args)
     assert code == 2 and sentence in error and error.count('\n') == 1

@@ -1,4 +1,5 @@
 """Digits and CIFAR-10: what an item holds, and what is refused."""
+
 import hashlib
 import pickle
 import tarfile
@@ -127,7 +128,7 @@ def truncate(root):
     Image.effect_noise((32, 32), 50).convert('RGB').save(path.with_suffix('.jpg'), quality=95)
     path.unlink()
     content = path.with_suffix('.jpg').read_bytes()
-    path.with_suffix('.jpg').write_bytes(content[:len(content) * 2 // 3])
+    path.with_suffix('.jpg').write_bytes(content[: len(content) * 2 // 3])
 
 
 def truncate_png(root):
@@ -143,17 +144,20 @@ def enlarge(root):
     Image.new('RGB', (64, 48)).save(root / 'train' / 'frog' / '0001.png')
 
 
-@pytest.mark.parametrize('harm, message', [
-    (remove_class, r'images of class deer in .*/train/deer, which is missing'),
-    (empty_class, r'images of class deer in .*/train/deer, which is empty'),
-    (remove_image, r'equally many images of each class in .*/train, found 2 of truck but 3 of airplane'),
-    (add_class, r'found lorry as well; remove it'),
-    (remove_train, r'expected train/ and test/ in .*, found no train/'),
-    (truncate, r'expected an image, but .*/train/frog/0001.jpg cannot be read'),
-    (truncate_png, r'expected an image, but .*/train/frog/0001.png cannot be read'),
-    (write_text, r'expected an image, but .*/train/frog/0001.png cannot be read'),
-    (enlarge, r'an image of 32x32 as all of CIFAR-10, but .*/train/frog/0001.png is 64x48'),
-])
+@pytest.mark.parametrize(
+    'harm, message',
+    [
+        (remove_class, r'images of class deer in .*/train/deer, which is missing'),
+        (empty_class, r'images of class deer in .*/train/deer, which is empty'),
+        (remove_image, r'equally many images of each class in .*/train, found 2 of truck but 3 of airplane'),
+        (add_class, r'found lorry as well; remove it'),
+        (remove_train, r'expected train/ and test/ in .*, found no train/'),
+        (truncate, r'expected an image, but .*/train/frog/0001.jpg cannot be read'),
+        (truncate_png, r'expected an image, but .*/train/frog/0001.png cannot be read'),
+        (write_text, r'expected an image, but .*/train/frog/0001.png cannot be read'),
+        (enlarge, r'an image of 32x32 as all of CIFAR-10, but .*/train/frog/0001.png is 64x48'),
+    ],
+)
 def test_a_folder_that_is_not_whole_is_refused(cifar, harm, message):
     harm(cifar)
     with pytest.raises(InputError, match=message) as error:
@@ -236,10 +240,13 @@ def test_nothing_there_and_no_download(tmp_path, no_network, leftover):
     if leftover:
         (tmp_path / leftover).parent.mkdir()
         (tmp_path / leftover).write_bytes(b'half')
-    with pytest.raises(InputError, match=f'expected CIFAR-10 in {tmp_path}, found neither a whole '
-                       r'cifar-10-batches-py/ nor train/ and test/, and could not download it \(.*no network.*\); '
-                       r'unpack https://.*/cifar-10-python.tar.gz there, or put the images there as '
-                       r'\{train,test\}/CLASS/\*.jpg$'):
+    with pytest.raises(
+        InputError,
+        match=f'expected CIFAR-10 in {tmp_path}, found neither a whole '
+        r'cifar-10-batches-py/ nor train/ and test/, and could not download it \(.*no network.*\); '
+        r'unpack https://.*/cifar-10-python.tar.gz there, or put the images there as '
+        r'\{train,test\}/CLASS/\*.jpg$',
+    ):
         CIFAR10Auto(data_root=str(tmp_path))
 
 

@@ -1,4 +1,5 @@
 """Detectors on CycleMLP: our configs and mmdet's own train and predict, and start from the right weights."""
+
 import copy
 import csv
 import json
@@ -47,7 +48,7 @@ def build(config):
     """Model with random weights that predicts boxes however unsure it is, but few, which is quicker."""
     init_default_scope('mmdet')
     config = copy.deepcopy(config)
-    config.model.test_cfg.get('rcnn', config.model.test_cfg).update(score_thr=0., max_per_img=9)
+    config.model.test_cfg.get('rcnn', config.model.test_cfg).update(score_thr=0.0, max_per_img=9)
     if 'rpn' in config.model.test_cfg:
         config.model.test_cfg.rpn.max_per_img = config.model.train_cfg.rpn_proposal.max_per_img = 20
     model = revert_sync_batchnorm(MODELS.build(config.model))  # SyncBN needs several processes
@@ -57,10 +58,9 @@ def build(config):
 
 def batch(model):
     """Two images of different sizes, with three boxes each, and masks if the model learns them."""
-    data = demo_mm_inputs(2, [(3, 64, 96), (3, 96, 64)], num_items=[3, 3], with_mask=model.with_mask,
-                          use_box_type=True)
+    data = demo_mm_inputs(2, [(3, 64, 96), (3, 96, 64)], num_items=[3, 3], with_mask=model.with_mask, use_box_type=True)
     for sample in data['data_samples']:
-        sample.set_metainfo(dict(scale_factor=(1., 1.)))
+        sample.set_metainfo(dict(scale_factor=(1.0, 1.0)))
         sample.gt_instances.labels %= 2
     return data
 
@@ -138,7 +138,7 @@ def test_only_matrices_decay():
     model = build(config)
     groups = build_optim_wrapper(model, config.optim_wrapper).optimizer.param_groups
     decay = {id(group['params'][0]): group['weight_decay'] for group in groups}
-    assert {(p.ndim > 1, decay[id(p)]) for p in model.parameters()} == {(True, 1e-4), (False, 0.)}
+    assert {(p.ndim > 1, decay[id(p)]) for p in model.parameters()} == {(True, 1e-4), (False, 0.0)}
 
 
 @pytest.mark.parametrize('name, rate', [('retinanet_b1', 1e-4), ('mask-rcnn_b1', 2e-4), ('atss_b2', 1e-4)])
@@ -191,10 +191,16 @@ def example(base):
     return {name: block for block, name in blocks}[shown].replace(shown, base)
 
 
-@pytest.mark.parametrize('base', [
-    'mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py', 'retinanet/retinanet_r50_fpn_1x_coco.py',
-    'fcos/fcos_r50-caffe_fpn_gn-head_1x_coco.py', 'rtmdet/rtmdet_s_8xb32-300e_coco.py', *ALIKE,
-])
+@pytest.mark.parametrize(
+    'base',
+    [
+        'mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py',
+        'retinanet/retinanet_r50_fpn_1x_coco.py',
+        'fcos/fcos_r50-caffe_fpn_gn-head_1x_coco.py',
+        'rtmdet/rtmdet_s_8xb32-300e_coco.py',
+        *ALIKE,
+    ],
+)
 def test_the_page_shows_how_mmdets_own_configs_take_the_backbone(base, tmp_path):
     assert f'`{base.split("/")[1]}`' in PAGE or f"'mmdet::{base}'" in PAGE
     path = tmp_path / 'detector.py'
@@ -209,8 +215,15 @@ def test_the_page_shows_how_mmdets_own_configs_take_the_backbone(base, tmp_path)
 
 
 def test_four_maps_leave_a_norm_unused_where_the_neck_takes_three():
-    config = load_config(B1, {**NO_WEIGHTS, 'model.backbone.out_indices': (0, 1, 2, 3),
-                              'model.neck.in_channels': [64, 128, 320, 512], 'model.neck.start_level': 1})
+    config = load_config(
+        B1,
+        {
+            **NO_WEIGHTS,
+            'model.backbone.out_indices': (0, 1, 2, 3),
+            'model.neck.in_channels': [64, 128, 320, 512],
+            'model.neck.start_level': 1,
+        },
+    )
     config.model.backbone.arch = SMALL
     assert without_gradient(build(config)) == {'backbone.norm0.weight', 'backbone.norm0.bias'}
 
@@ -239,22 +252,28 @@ def start(path, **options):
     check_pretrained(load_config(B1, {'model.backbone.init_cfg.checkpoint': str(path), **options}))
 
 
-@pytest.mark.parametrize('kwargs', [
-    dict(),  # a classifier's: no norms of the first stages
-    dict(out_indices=(0, 1, 2, 3)),
-])
+@pytest.mark.parametrize(
+    'kwargs',
+    [
+        dict(),  # a classifier's: no norms of the first stages
+        dict(out_indices=(0, 1, 2, 3)),
+    ],
+)
 def test_weights_that_fit_are_taken(tmp_path, kwargs):
     save_weights(tmp_path / 'b1.pth', **kwargs)
     start(tmp_path / 'b1.pth')
 
 
-@pytest.mark.parametrize('saved, options, sentence', [
-    (dict(), dict(arch='b2'), r'weights of CycleMLP b2 for model.backbone, but .*; set model.backbone.arch=b1'),
-    (dict(arch='b2'), dict(), r'weights of CycleMLP b1 for model.backbone, but .*b1.pth holds CycleMLP b2'),
-    (dict(prefix=''), dict(), r'but backbone.patch_embed.proj.weight and \d+ more .*; correct the prefix'),
-    (dict(out_indices=(1, )), dict(), r'but backbone.stages.2.0.norm1.weight and \d+ more are not there'),
-    (dict(in_channels=1), dict(), r'but backbone.patch_embed.proj.weight and 0 more are not there in its shapes'),
-])
+@pytest.mark.parametrize(
+    'saved, options, sentence',
+    [
+        (dict(), dict(arch='b2'), r'weights of CycleMLP b2 for model.backbone, but .*; set model.backbone.arch=b1'),
+        (dict(arch='b2'), dict(), r'weights of CycleMLP b1 for model.backbone, but .*b1.pth holds CycleMLP b2'),
+        (dict(prefix=''), dict(), r'but backbone.patch_embed.proj.weight and \d+ more .*; correct the prefix'),
+        (dict(out_indices=(1,)), dict(), r'but backbone.stages.2.0.norm1.weight and \d+ more are not there'),
+        (dict(in_channels=1), dict(), r'but backbone.patch_embed.proj.weight and 0 more are not there in its shapes'),
+    ],
+)
 def test_weights_that_would_be_passed_over_are_refused(tmp_path, saved, options, sentence):
     save_weights(tmp_path / 'b1.pth', **saved)
     with pytest.raises(InputError, match=sentence):
@@ -269,11 +288,15 @@ def test_unconverted_weights_are_refused_with_the_command(tmp_path):
 
 def test_absent_weights_are_asked_for_with_the_command(tmp_path, tool):
     code, _, error = tool(tmp_path, 'train.py', B1)
-    assert (code, error.splitlines()[-1]) == (2, (
-        'error: expected the weights of model.backbone in checkpoints/cyclemlp_b1.pth, which does not exist; make it '
-        'by `mkdir -p checkpoints && python tools/convert_checkpoint.py https://github.com/ShoufaChen/CycleMLP/'
-        'releases/download/v0.1/CycleMLP_B1.pth checkpoints/cyclemlp_b1.pth`, or train without by --cfg-options '
-        'model.backbone.init_cfg=None'))
+    assert (code, error.splitlines()[-1]) == (
+        2,
+        (
+            'error: expected the weights of model.backbone in checkpoints/cyclemlp_b1.pth, which does not exist; make '
+            'it by `mkdir -p checkpoints && python tools/convert_checkpoint.py https://github.com/ShoufaChen/CycleMLP/'
+            'releases/download/v0.1/CycleMLP_B1.pth checkpoints/cyclemlp_b1.pth`, or train without by --cfg-options '
+            'model.backbone.init_cfg=None'
+        ),
+    )
 
 
 @pytest.mark.parametrize('path, run', [('work_dirs/digits_b1/epoch_15.pth', 'digits_b1'), ('work_dirs', 'work_dirs')])
@@ -306,10 +329,17 @@ def test_weights_are_needed_to_start_but_neither_to_test_nor_to_resume(tmp_path,
     (tmp_path / 'few/images').mkdir(parents=True)
     for i in (1, 2):
         Image.new('RGB', (96, 64), (90 * i, 0, 0)).save(tmp_path / f'few/images/{i}.png')
-    (tmp_path / 'few/few.json').write_text(json.dumps(dict(
-        images=[dict(id=i, file_name=f'{i}.png', width=96, height=64) for i in (1, 2)],
-        annotations=[dict(id=i, image_id=i, category_id=1, bbox=[9, 9, 50, 40], area=2000, iscrowd=0) for i in (1, 2)],
-        categories=[dict(id=i, name=name) for i, name in enumerate(('RBC', 'WBC', 'Platelets'), start=1)])))
+    (tmp_path / 'few/few.json').write_text(
+        json.dumps(
+            dict(
+                images=[dict(id=i, file_name=f'{i}.png', width=96, height=64) for i in (1, 2)],
+                annotations=[
+                    dict(id=i, image_id=i, category_id=1, bbox=[9, 9, 50, 40], area=2000, iscrowd=0) for i in (1, 2)
+                ],
+                categories=[dict(id=i, name=name) for i, name in enumerate(('RBC', 'WBC', 'Platelets'), start=1)],
+            )
+        )
+    )
 
     code, _, error = tool(tmp_path, 'train.py', 'few.py')
     assert code == 2 and 'model.backbone in absent.pth, which does not exist; correct the path, or train' in error

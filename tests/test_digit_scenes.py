@@ -1,4 +1,5 @@
 """Digit scenes: what is in an image, what is written, and that mmdet and mmseg read it."""
+
 import hashlib
 import json
 import multiprocessing
@@ -148,10 +149,13 @@ def test_the_semantic_mask_holds_the_labels(scenes):
     assert (mask > 0).sum() == sum(instance.mask.sum() for instance in scenes[0].instances)
 
 
-@pytest.mark.parametrize('args, sentence', [
-    ((0, 'test'), r"split of digit scenes must be one of \('train', 'val'\), got 'test'"),
-    ((-1, 'val'), 'index of a digit scene from 0 up, got -1'),
-])
+@pytest.mark.parametrize(
+    'args, sentence',
+    [
+        ((0, 'test'), r"split of digit scenes must be one of \('train', 'val'\), got 'test'"),
+        ((-1, 'val'), 'index of a digit scene from 0 up, got -1'),
+    ],
+)
 def test_wrong_scenes_are_refused(args, sentence):
     with pytest.raises(InputError, match=sentence):
         digit_scene(*args)
@@ -180,9 +184,11 @@ def test_what_is_written_is_the_scenes(root):
 def test_mmdet_reads_boxes_and_masks(root):
     with DefaultScope.overwrite_default_scope('mmdet'):
         dataset = DigitScenesDetection(
-            data_root=str(root), ann_file='annotations/train.json', data_prefix=dict(img='train/'),
-            pipeline=[dict(type='LoadImageFromFile'), LoadAnnotations(with_bbox=True, with_mask=True),
-                      PackDetInputs()])
+            data_root=str(root),
+            ann_file='annotations/train.json',
+            data_prefix=dict(img='train/'),
+            pipeline=[dict(type='LoadImageFromFile'), LoadAnnotations(with_bbox=True, with_mask=True), PackDetInputs()],
+        )
         assert dataset.metainfo['classes'] == CLASSES and len(dataset.metainfo['palette']) == 10
         assert len(dataset) == 12
         for index in range(12):
@@ -198,8 +204,10 @@ def test_mmdet_reads_boxes_and_masks(root):
 def test_mmseg_reads_images_and_masks(root):
     with DefaultScope.overwrite_default_scope('mmseg'):
         dataset = DigitScenesSegmentation(
-            data_root=str(root), data_prefix=dict(img_path='val', seg_map_path='masks/val'),
-            pipeline=[dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'), dict(type='PackSegInputs')])
+            data_root=str(root),
+            data_prefix=dict(img_path='val', seg_map_path='masks/val'),
+            pipeline=[dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'), dict(type='PackSegInputs')],
+        )
         assert dataset.metainfo['classes'] == ('background', *CLASSES) and len(dataset.metainfo['palette']) == 11
         assert len(dataset) == 4
         for index in range(4):
@@ -214,7 +222,8 @@ def test_the_datasets_make_what_is_missing(kind, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     arguments = dict(
         DigitScenesDetection=dict(ann_file='annotations/val.json', data_prefix=dict(img='val/')),
-        DigitScenesSegmentation=dict(data_prefix=dict(img_path='val', seg_map_path='masks/val')))[kind.__name__]
+        DigitScenesSegmentation=dict(data_prefix=dict(img_path='val', seg_map_path='masks/val')),
+    )[kind.__name__]
     dataset = kind(**arguments, lazy_init=True)
     assert not list(tmp_path.iterdir())
     dataset.full_init()
@@ -261,8 +270,9 @@ def test_a_failure_leaves_nothing(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize('module, command', [
-    ('sklearn.datasets', 'pip install scikit-learn'), ('pycocotools', 'pip install pycocotools')])
+@pytest.mark.parametrize(
+    'module, command', [('sklearn.datasets', 'pip install scikit-learn'), ('pycocotools', 'pip install pycocotools')]
+)
 def test_a_missing_package_is_named(tmp_path, monkeypatch, module, command):
     monkeypatch.setitem(sys.modules, module, None)
     digit_scenes._glyphs.cache_clear()
@@ -281,6 +291,7 @@ def tool(monkeypatch, capsys):
         except SystemExit as stop:
             code = stop.code
         return (code, *capsys.readouterr())
+
     return run
 
 
@@ -289,8 +300,10 @@ def test_the_tool_makes_a_folder_once(tmp_path, tool):
     assert code == 0 and f'Wrote 2 training and 1 validation scenes to {tmp_path}/few' in output
     assert len(list((tmp_path / 'few/train').iterdir())) == 2
     code, _, error = tool(tmp_path / 'few')
-    assert code == 2 and error == (f'error: expected a folder to make for the digit scenes, but {tmp_path}/few exists; '
-                                   'remove it first, or give another\n')
+    assert code == 2 and error == (
+        f'error: expected a folder to make for the digit scenes, but {tmp_path}/few exists; '
+        'remove it first, or give another\n'
+    )
 
 
 def test_the_tool_refuses_no_scenes(tmp_path, tool):

@@ -1,4 +1,5 @@
 """The README and the pages of docs/: links lead somewhere, and the code that they show runs."""
+
 import json
 import re
 import subprocess
@@ -52,13 +53,16 @@ def test_links_lead_somewhere(page):
 
 
 def test_every_page_is_listed():
-    listed = {(REPO / 'docs' / link).resolve() for link in
-              re.findall(r'\]\(([^)#\s]+\.md)\)', (REPO / 'docs/index.md').read_text())}
+    listed = {
+        (REPO / 'docs' / link).resolve()
+        for link in re.findall(r'\]\(([^)#\s]+\.md)\)', (REPO / 'docs/index.md').read_text())
+    }
     assert listed | {REPO / 'docs/index.md'} >= {page for page in PAGES if REPO / 'docs' in page.parents}
 
 
 def test_the_backbone_of_the_readme_and_of_its_page():
     from mmcyclemlp.models import CycleMLP
+
     for page in ('README.md', 'docs/backbone.md'):
         config = {}
         exec(blocks(REPO / page)[0], config)
@@ -67,7 +71,8 @@ def test_the_backbone_of_the_readme_and_of_its_page():
         assert (backbone.pop('type'), backbone.pop('_delete_')) == ('CycleMLP', True)
         stages = CycleMLP(**backbone)
         assert config['model']['neck']['in_channels'] == [
-            getattr(stages, f'norm{i}').normalized_shape[0] for i in backbone['out_indices']]
+            getattr(stages, f'norm{i}').normalized_shape[0] for i in backbone['out_indices']
+        ]
 
 
 def test_the_layers_on_their_own():
@@ -102,18 +107,29 @@ def test_own_objects_are_found(tmp_path):
         images = [dict(id=i, file_name=f'{i}.jpg', width=96, height=64) for i in (1, 2)]
         boxes = [dict(id=i, image_id=i, category_id=i, bbox=[9, 9, 50, 40], area=2000, iscrowd=0) for i in (1, 2)]
         (tmp_path / f'data/fruit/annotations/{split}.json').write_text(
-            json.dumps(dict(images=images, annotations=boxes, categories=categories)))
-    run = train(tmp_path, 'fruit', 'train_cfg.max_epochs=1', 'train_dataloader.dataset.pipeline.2.scale=(96,64)',
-                'val_dataloader.dataset.pipeline.1.scale=(96,64)', 'model.test_cfg.score_thr=0.')
+            json.dumps(dict(images=images, annotations=boxes, categories=categories))
+        )
+    run = train(
+        tmp_path,
+        'fruit',
+        'train_cfg.max_epochs=1',
+        'train_dataloader.dataset.pipeline.2.scale=(96,64)',
+        'val_dataloader.dataset.pipeline.1.scale=(96,64)',
+        'model.test_cfg.score_thr=0.',
+    )
     assert run.returncode == 0, run.stderr
     assert (tmp_path / 'work_dirs/small/epoch_1.pth').is_file() and 'coco/bbox_mAP' in run.stdout
 
 
 def train(folder, sign, *options):
     """Train the example of docs/your_data.md that holds a sign, with a small backbone."""
-    code, = (code for code in blocks(OWN_DATA) if sign in code)
+    (code,) = (code for code in blocks(OWN_DATA) if sign in code)
     (folder / 'shown.py').write_text(code.replace("'configs/", f"'{REPO / 'configs'}/"))
     (folder / 'small.py').write_text(SMALL.format('shown.py'))
     options = 'train_dataloader.num_workers=0', 'val_dataloader.num_workers=0', *options
-    return subprocess.run([sys.executable, REPO / 'tools/train.py', 'small.py', '--cfg-options', *options],
-                          cwd=folder, capture_output=True, text=True)
+    return subprocess.run(
+        [sys.executable, REPO / 'tools/train.py', 'small.py', '--cfg-options', *options],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+    )

@@ -1,4 +1,5 @@
 """What mmcyclemlp adds to a run: curves, the schedule after --resume, the test loss, bfloat16 on a CPU."""
+
 import csv
 import itertools
 import os
@@ -19,7 +20,7 @@ from torch.utils.data import DataLoader
 from mmcyclemlp.engine import ConsoleRunner, CurvesHook, MeanCrossEntropy, ResumeScheduleHook, curves, input_errors
 from mmcyclemlp.errors import InputError
 
-CLASSIFICATION = {'accuracy/top1': 50., 'cross_entropy/mean': 1.5}
+CLASSIFICATION = {'accuracy/top1': 50.0, 'cross_entropy/mean': 1.5}
 NUMBER = itertools.count()  # mmengine keeps its loggers by experiment name
 
 
@@ -34,7 +35,7 @@ class Line(BaseModel):
     def forward(self, x, y, mode):
         if mode != 'loss':
             return [x]
-        loss = ((self.w * x - y)**2).mean()
+        loss = ((self.w * x - y) ** 2).mean()
         self.losses.append(loss.item())
         return {'loss': loss, 'accuracy_top-1': 100 * loss.detach()}
 
@@ -67,16 +68,26 @@ def run(work_dir, train_cfg, hooks, metrics=None, schedule=None, resume_from=Non
     """Train a Line; returns its losses."""
     # mmengine sleeps for 2 s where an iteration-based run begins its data anew.
     batches = train_cfg.get('max_iters', 4)
-    pairs = [(torch.tensor([float(i % 4)]), torch.tensor([2. * (i % 4)])) for i in range(batches)]
+    pairs = [(torch.tensor([float(i % 4)]), torch.tensor([2.0 * (i % 4)])) for i in range(batches)]
     by_epoch = train_cfg['by_epoch']
     runner = ConsoleRunner(
-        Line(), str(work_dir), experiment_name=f'hooks{next(NUMBER)}', log_level='ERROR', randomness=dict(seed=0),
-        train_cfg=dict(train_cfg), train_dataloader=DataLoader(pairs, 1),
-        optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.01)), param_scheduler=schedule,
-        val_cfg=dict(), val_dataloader=DataLoader(pairs, 1),
+        Line(),
+        str(work_dir),
+        experiment_name=f'hooks{next(NUMBER)}',
+        log_level='ERROR',
+        randomness=dict(seed=0),
+        train_cfg=dict(train_cfg),
+        train_dataloader=DataLoader(pairs, 1),
+        optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.01)),
+        param_scheduler=schedule,
+        val_cfg=dict(),
+        val_dataloader=DataLoader(pairs, 1),
         val_evaluator=Evaluator(Fixed(CLASSIFICATION if metrics is None else metrics)),
         default_hooks=dict(checkpoint=dict(type='CheckpointHook', interval=1 if by_epoch else 5, by_epoch=by_epoch)),
-        custom_hooks=hooks, load_from=resume_from and str(work_dir / resume_from), resume=resume_from is not None)
+        custom_hooks=hooks,
+        load_from=resume_from and str(work_dir / resume_from),
+        resume=resume_from is not None,
+    )
     runner.train()
     return runner.model.losses
 
@@ -112,8 +123,9 @@ def test_the_picture_is_written_with_the_table(tmp_path):
 def test_a_resumed_run_continues_the_table(tmp_path):
     run(tmp_path, EPOCHS, [CurvesHook()])
     before = read(tmp_path / 'curves.csv')
-    losses = run(tmp_path, dict(EPOCHS, max_epochs=4), [CurvesHook()], metrics={'accuracy/top1': 75.},
-                 resume_from='epoch_2.pth')
+    losses = run(
+        tmp_path, dict(EPOCHS, max_epochs=4), [CurvesHook()], metrics={'accuracy/top1': 75.0}, resume_from='epoch_2.pth'
+    )
     rows = read(tmp_path / 'curves.csv')
     assert [row['epoch'] for row in rows] == ['1', '2', '3', '4']
     assert rows[:2] == before[:2]
@@ -139,7 +151,9 @@ def test_a_strange_table_does_not_stop_a_resumed_run(tmp_path, left):
 
 def test_iterations_are_averaged_since_the_last_row(tmp_path):
     loop = dict(by_epoch=False, max_iters=10, val_interval=4)
-    losses = run(tmp_path, loop, [CurvesHook()], metrics={'mIoU': np.float32(50.), 'aAcc': 80., 'by_class': [1., 2.]})
+    losses = run(
+        tmp_path, loop, [CurvesHook()], metrics={'mIoU': np.float32(50.0), 'aAcc': 80.0, 'by_class': [1.0, 2.0]}
+    )
     rows = read(tmp_path / 'curves.csv')
     assert list(rows[0]) == ['iteration', 'train loss', 'train accuracy', 'test accuracy', 'test mIoU']
     expected = [(4, np.mean(losses[:4])), (8, np.mean(losses[4:8])), (10, np.mean(losses[8:]))]
@@ -186,24 +200,31 @@ def test_a_failed_write_leaves_the_last_table(tmp_path, monkeypatch):
     assert not list(tmp_path.glob('.*'))  # where a temporary name would lie
 
 
-WARMUP_COSINE = [dict(type='LinearLR', start_factor=0.1, by_epoch=False, end=6),
-                 dict(type='CosineAnnealingLR', by_epoch=True)]
+WARMUP_COSINE = [
+    dict(type='LinearLR', start_factor=0.1, by_epoch=False, end=6),
+    dict(type='CosineAnnealingLR', by_epoch=True),
+]
 POLY = [dict(type='PolyLR', by_epoch=False, power=0.9)]
 
 
-@pytest.mark.parametrize('schedule, loop, limit, checkpoint', [
-    (WARMUP_COSINE, dict(by_epoch=True), ('max_epochs', 3, 6), 'epoch_3.pth'),
-    (WARMUP_COSINE, dict(by_epoch=True), ('max_epochs', 3, 6), 'epoch_1.pth'),
-    (POLY, dict(by_epoch=False, val_interval=100), ('max_iters', 10, 20), 'iter_10.pth'),
-], ids=['finished', 'amid warm-up', 'iterations'])
+@pytest.mark.parametrize(
+    'schedule, loop, limit, checkpoint',
+    [
+        (WARMUP_COSINE, dict(by_epoch=True), ('max_epochs', 3, 6), 'epoch_3.pth'),
+        (WARMUP_COSINE, dict(by_epoch=True), ('max_epochs', 3, 6), 'epoch_1.pth'),
+        (POLY, dict(by_epoch=False, val_interval=100), ('max_iters', 10, 20), 'iter_10.pth'),
+    ],
+    ids=['finished', 'amid warm-up', 'iterations'],
+)
 def test_a_longer_resumed_run_follows_the_longer_schedule(tmp_path, schedule, loop, limit, checkpoint):
     name, short, long = limit
     straight, frozen, resumed = Rates(), Rates(), Rates()
     run(tmp_path / 'straight', dict(loop, **{name: long}), [straight], schedule=schedule)
     run(tmp_path / 'resumed', dict(loop, **{name: short}), [], schedule=schedule)
     for rates, hooks in ((frozen, []), (resumed, [ResumeScheduleHook()])):
-        run(tmp_path / 'resumed', dict(loop, **{name: long}), [rates, *hooks], schedule=schedule,
-            resume_from=checkpoint)
+        run(
+            tmp_path / 'resumed', dict(loop, **{name: long}), [rates, *hooks], schedule=schedule, resume_from=checkpoint
+        )
     expected = {i: rate for i, rate in straight.rates.items() if i in resumed.rates}
     assert len(expected) >= 10 and resumed.rates == pytest.approx(expected)
     assert frozen.rates != pytest.approx(expected)  # what mmengine alone would do
@@ -212,18 +233,24 @@ def test_a_longer_resumed_run_follows_the_longer_schedule(tmp_path, schedule, lo
 def test_the_same_schedule_goes_on_after_resuming(tmp_path):
     straight, resumed = Rates(), Rates()
     run(tmp_path, dict(by_epoch=True, max_epochs=4), [straight, ResumeScheduleHook()], schedule=WARMUP_COSINE)
-    run(tmp_path, dict(by_epoch=True, max_epochs=4), [resumed, ResumeScheduleHook()], schedule=WARMUP_COSINE,
-        resume_from='epoch_2.pth')
+    run(
+        tmp_path,
+        dict(by_epoch=True, max_epochs=4),
+        [resumed, ResumeScheduleHook()],
+        schedule=WARMUP_COSINE,
+        resume_from='epoch_2.pth',
+    )
     assert resumed.rates == pytest.approx({i: straight.rates[i] for i in range(8, 16)})
 
 
 def samples(logits, labels):
-    return [DataSample().set_gt_label(int(label)).set_pred_score(score)
-            for label, score in zip(labels, logits.softmax(1))]
+    return [
+        DataSample().set_gt_label(int(label)).set_pred_score(score) for label, score in zip(labels, logits.softmax(1))
+    ]
 
 
 def test_mean_cross_entropy_is_torchs():
-    logits, labels = torch.randn(33, 10), torch.randint(10, (33, ))
+    logits, labels = torch.randn(33, 10), torch.randint(10, (33,))
     evaluator = Evaluator(MeanCrossEntropy())
     for part in (slice(0, 16), slice(16, 33)):
         evaluator.process([sample.to_dict() for sample in samples(logits[part], labels[part])])
@@ -233,7 +260,7 @@ def test_mean_cross_entropy_is_torchs():
 
 def test_mean_cross_entropy_of_a_probability_of_zero_is_finite():
     evaluator = Evaluator(MeanCrossEntropy())
-    evaluator.process([sample.to_dict() for sample in samples(torch.tensor([[500., 0.]]), [1])])
+    evaluator.process([sample.to_dict() for sample in samples(torch.tensor([[500.0, 0.0]]), [1])])
     assert evaluator.evaluate(1)['cross_entropy/mean'] == pytest.approx(87.3, abs=0.1)
 
 

@@ -1,4 +1,5 @@
 """ConsoleRunner with a checkpoint that was read already: averaged weights, wrapped models, what does not fit."""
+
 import itertools
 
 import pytest
@@ -28,11 +29,10 @@ class Line(BaseModel):
         self.w = nn.Parameter(torch.zeros(size))
 
     def forward(self, x, y, mode):
-        return {'loss': ((self.w * x - y)**2).mean()} if mode == 'loss' else [self.w.detach().clone()]
+        return {'loss': ((self.w * x - y) ** 2).mean()} if mode == 'loss' else [self.w.detach().clone()]
 
 
 class Mean(BaseTTAModel):
-
     def test_step(self, data):
         return self.module.test_step(data)
 
@@ -51,13 +51,23 @@ class Weight(BaseMetric):
 
 
 def runner(work_dir, model, epochs=1, hooks=(), load_from=None, resume=False):
-    loader = DataLoader([(torch.tensor([1.]), torch.tensor([2.]))] * 4, 1)
+    loader = DataLoader([(torch.tensor([1.0]), torch.tensor([2.0]))] * 4, 1)
     return ConsoleRunner(
-        model, str(work_dir), experiment_name=f'runner{next(NUMBER)}', log_level='ERROR', randomness=dict(seed=0),
-        train_cfg=dict(by_epoch=True, max_epochs=epochs), train_dataloader=loader,
+        model,
+        str(work_dir),
+        experiment_name=f'runner{next(NUMBER)}',
+        log_level='ERROR',
+        randomness=dict(seed=0),
+        train_cfg=dict(by_epoch=True, max_epochs=epochs),
+        train_dataloader=loader,
         optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.05)),
-        test_cfg=dict(), test_dataloader=loader, test_evaluator=Weight(prefix=''), custom_hooks=list(hooks),
-        load_from=load_from and str(load_from), resume=resume)
+        test_cfg=dict(),
+        test_dataloader=loader,
+        test_evaluator=Weight(prefix=''),
+        custom_hooks=list(hooks),
+        load_from=load_from and str(load_from),
+        resume=resume,
+    )
 
 
 def averaging():

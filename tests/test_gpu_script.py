@@ -1,4 +1,5 @@
 """tools/benchmarks/gpu.sh and cpu.sh: what they refuse, and what they do when a part fails or is stopped."""
+
 import os
 import shutil
 import subprocess
@@ -14,8 +15,12 @@ NOTES_CALLS = 'echo "$@" >> "$(dirname "$0")/calls"'
 
 
 def run(tmp_path, script='gpu.sh', *options, **environment):
-    return subprocess.run(['bash', str(REPO / 'tools/benchmarks' / script), str(tmp_path / 'out'), *options],
-                          env=dict(os.environ, **environment), capture_output=True, text=True)
+    return subprocess.run(
+        ['bash', str(REPO / 'tools/benchmarks' / script), str(tmp_path / 'out'), *options],
+        env=dict(os.environ, **environment),
+        capture_output=True,
+        text=True,
+    )
 
 
 def make_command(path, does):
@@ -51,8 +56,9 @@ def test_all_is_measured_when_the_kernels_pass(tmp_path):
 
 def test_all_is_measured_when_the_tests_run_out_of_time(tmp_path):
     make_command(tmp_path / 'timeout', 'shift; "$@"; case "$*" in *pytest*) exit 124;; esac')
-    result = run(tmp_path, PYTHON=make_command(tmp_path / 'python', NOTES_CALLS),
-                 PATH=f'{tmp_path}:{os.environ["PATH"]}')
+    result = run(
+        tmp_path, PYTHON=make_command(tmp_path / 'python', NOTES_CALLS), PATH=f'{tmp_path}:{os.environ["PATH"]}'
+    )
     assert result.returncode == 1 and "'tests of the kernels' was stopped" in result.stdout
     assert (tmp_path / 'calls').read_text().count('--dtype bf16') == MEASURED
 

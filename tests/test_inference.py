@@ -1,4 +1,5 @@
 """tools/infer.py on made images and videos, with small models of every task and random weights."""
+
 import json
 import re
 import runpy
@@ -27,7 +28,9 @@ RUN = """
 custom_imports = dict(imports=['mmcyclemlp'], allow_failed_imports=False)
 backbone = {backbone}
 """
-DETECTION = RUN + """
+DETECTION = (
+    RUN
+    + """
 default_scope = 'mmdet'
 test_dataloader = dict(dataset=dict(
     type='CocoDataset', test_mode=True, ann_file='few.json', data_prefix=dict(img=''),
@@ -38,15 +41,20 @@ test_dataloader = dict(dataset=dict(
         dict(type='LoadAnnotations', with_bbox=True),
         dict(type='PackDetInputs', meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor'))]))
 """
+)
 CONFIGS = dict(
-    retinanet="_base_ = 'mmdet::_base_/models/retinanet_r50_fpn.py'" + DETECTION + """
+    retinanet="_base_ = 'mmdet::_base_/models/retinanet_r50_fpn.py'"
+    + DETECTION
+    + """
 model = dict(
     backbone=backbone,
     neck=dict(in_channels=[8, 8, 16, 16], out_channels=16),
     bbox_head=dict(num_classes=3, in_channels=16, feat_channels=16, stacked_convs=1),
     test_cfg=dict(score_thr=0.0, max_per_img=7))
 """,
-    maskrcnn="_base_ = 'mmdet::_base_/models/mask-rcnn_r50_fpn.py'" + DETECTION + """
+    maskrcnn="_base_ = 'mmdet::_base_/models/mask-rcnn_r50_fpn.py'"
+    + DETECTION
+    + """
 model = dict(
     backbone=backbone,
     neck=dict(in_channels=[8, 8, 16, 16], out_channels=16),
@@ -58,7 +66,9 @@ model = dict(
         mask_head=dict(num_classes=3, num_convs=1, in_channels=16, conv_out_channels=16)),
     test_cfg=dict(rcnn=dict(score_thr=0.0, max_per_img=5)))
 """,
-    segmentor="_base_ = 'mmseg::_base_/models/fpn_r50.py'" + RUN + """
+    segmentor="_base_ = 'mmseg::_base_/models/fpn_r50.py'"
+    + RUN
+    + """
 default_scope = 'mmseg'
 model = dict(
     pretrained=None,
@@ -79,7 +89,8 @@ _base_ = '{REPO}/configs/cyclemlp/digits_b1.py'
 model = dict(
     backbone=dict(arch=dict(_delete_=True, depths=(1, 1), embed_dims=(8, 16), mlp_ratios=(2, 2)), out_indices=(1, )),
     head=dict(in_channels=16))
-""")
+""",
+)
 SIZES = ((60, 90), (60, 90), (90, 60), (60, 90))  # height, width
 
 
@@ -139,6 +150,7 @@ def infer(folder, monkeypatch, capsys):
         except SystemExit as stop:
             code = stop.code
         return (code, *capsys.readouterr())
+
     return run
 
 
@@ -191,8 +203,10 @@ def test_only_detections_above_the_score_are_drawn(folder, infer, tmp_path):
 def test_the_visualizer_of_the_config_draws(folder, infer, tmp_path):
     drawn = {}
     for width in (1, 9):
-        (folder / 'drawn.py').write_text(f"_base_ = 'retinanet.py'\nvisualizer = dict(type='DetLocalVisualizer', "
-                                         f"vis_backends=[dict(type='LocalVisBackend')], line_width={width})\n")
+        (folder / 'drawn.py').write_text(
+            f"_base_ = 'retinanet.py'\nvisualizer = dict(type='DetLocalVisualizer', "
+            f"vis_backends=[dict(type='LocalVisBackend')], line_width={width})\n"
+        )
         (folder / 'drawn.pth').write_bytes((folder / 'retinanet.pth').read_bytes())
         assert infer('drawn', 'photos/0.png', '--out', tmp_path, '--score', 0)[0] == 0
         drawn[width] = mmcv.imread(tmp_path / 'vis/0.png')
@@ -204,11 +218,12 @@ def test_the_visualizer_of_the_config_draws(folder, infer, tmp_path):
 
 def test_the_best_detection_is_drawn_last():
     from mmcyclemlp.inference.detection import Task
-    box = [[8., 8., 40., 40.]]
-    instances = InstanceData(bboxes=torch.tensor(box * 2), labels=torch.tensor([0, 1]), scores=torch.tensor([.9, .8]))
+
+    box = [[8.0, 8.0, 40.0, 40.0]]
+    instances = InstanceData(bboxes=torch.tensor(box * 2), labels=torch.tensor([0, 1]), scores=torch.tensor([0.9, 0.8]))
     task, image = Task(('ant', 'bee'), [(255, 0, 0), (0, 255, 0)], 0.3), np.zeros((48, 48, 3), np.uint8)
     found = task.prediction(image, DetDataSample(pred_instances=instances))
-    assert found.record['scores'] == pytest.approx([.9, .8])
+    assert found.record['scores'] == pytest.approx([0.9, 0.8])
     red, green, _ = found.drawing[40, 24].astype(int)  # of the edge that both share
     assert red > 2 * green
 
@@ -233,8 +248,10 @@ def test_masks_hold_indices_and_the_drawing_a_legend(folder, infer, tmp_path, mo
         shares = {name: (mask == k).mean() for k, name in enumerate(names) if (mask == k).any()}
         assert record['shares'] == pytest.approx(shares)
         assert list(record['shares'].values()) == sorted(shares.values(), reverse=True)
-        image, drawn = (mmcv.imread(path, channel_order='rgb').astype(int)
-                        for path in (folder / f'photos/{i}.png', tmp_path / f'vis/{i}.png'))
+        image, drawn = (
+            mmcv.imread(path, channel_order='rgb').astype(int)
+            for path in (folder / f'photos/{i}.png', tmp_path / f'vis/{i}.png')
+        )
         height, width = image.shape[:2]
         colours = np.array([(0, 0, 200), (0, 200, 0), (200, 0, 0)])
         assert abs(drawn[:height, :width] - (image + colours[mask]) / 2).max() <= 0.5
@@ -245,6 +262,7 @@ def test_masks_hold_indices_and_the_drawing_a_legend(folder, infer, tmp_path, mo
 
 def test_a_legend_that_is_too_long_says_so():
     from mmcyclemlp.inference.segmentation import Task
+
     task = Task([f'class {i}' for i in range(40)], [(i, i, i) for i in range(40)], 0.3)
     few, many = (task._legend(list(range(count)), 100) for count in (3, 40))
     assert few.shape == many.shape == (12 * 18, few.shape[1], 3)
@@ -254,6 +272,7 @@ def test_a_legend_that_is_too_long_says_so():
 
 def test_classes_are_those_of_the_digits(folder, infer, tmp_path, monkeypatch):
     from mmcyclemlp.datasets.digits import Digits
+
     item = Digits(split='test')[0]
     Image.fromarray(item['img']).save(folder / 'digit.png')
     code, _, error = infer('classifier', 'digit.png', 'photos', '--out', tmp_path)
@@ -314,18 +333,19 @@ def test_without_a_codec_for_mp4_it_becomes_avi(infer, tmp_path, monkeypatch):
     code, output, _ = infer('classifier', 'walk.avi', '--out', tmp_path)
     assert code == 0 and f'Wrote {tmp_path}/walk.avi and {tmp_path}/walk.jsonl (this OpenCV cannot write MP4)' in output
     assert len([frame for frame in mmcv.VideoReader(str(tmp_path / 'walk.avi'))]) == 6
-    monkeypatch.setattr(media, 'CODECS', (('.mp4', 'none'), ))
+    monkeypatch.setattr(media, 'CODECS', (('.mp4', 'none'),))
     code, _, error = infer('classifier', 'walk.avi', '--out', tmp_path)
     assert code == 2 and 'this OpenCV has no codec for .mp4' in error
 
 
 def test_what_cannot_be_read_is_named_and_the_rest_is_done(folder, infer, tmp_path):
     whole = (folder / 'photos/0.png').read_bytes()
-    (folder / 'half.png').write_bytes(whole[:len(whole) // 2])
+    (folder / 'half.png').write_bytes(whole[: len(whole) // 2])
     (folder / 'text.jpg').write_text('no image')
     (folder / 'none.mp4').write_text('no video')
-    code, output, error = infer('classifier', 'half.png', 'photos/0.png', 'text.jpg', 'none.mp4', 'walk.avi', '--out',
-                                tmp_path)
+    code, output, error = infer(
+        'classifier', 'half.png', 'photos/0.png', 'text.jpg', 'none.mp4', 'walk.avi', '--out', tmp_path
+    )
     assert code == 2
     lines = [line for line in error.splitlines() if line.startswith('error: ')]
     assert [re.search(r'but (\S+)', line)[1] for line in lines] == ['half.png', 'text.jpg', 'none.mp4']
@@ -348,13 +368,16 @@ def test_results_go_to_the_work_dirs(folder, infer):
     assert {path: path.read_bytes() for path in (folder / 'photos').iterdir()} == before
 
 
-@pytest.mark.parametrize('args, sentence', [
-    (['photos', '--out', 'photos'], 'another folder than that of the inputs, but both are photos'),
-    (['photos', '--out', 'few.json'], r'few.json cannot be made \(File exists\)'),
-    (['none.png'], 'none.png does not exist'),
-    (['empty'], 'expected images in empty, but it holds no file'),
-    (['photos', '--batch-size', 0], '--batch-size expects a number from 1 up, got 0'),
-])
+@pytest.mark.parametrize(
+    'args, sentence',
+    [
+        (['photos', '--out', 'photos'], 'another folder than that of the inputs, but both are photos'),
+        (['photos', '--out', 'few.json'], r'few.json cannot be made \(File exists\)'),
+        (['none.png'], 'none.png does not exist'),
+        (['empty'], 'expected images in empty, but it holds no file'),
+        (['photos', '--batch-size', 0], '--batch-size expects a number from 1 up, got 0'),
+    ],
+)
 def test_what_can_be_mended_is_told_in_one_line(folder, infer, args, sentence):
     (folder / 'empty').mkdir(exist_ok=True)
     code, _, error = infer('classifier', *args)

@@ -1,4 +1,5 @@
 """The product over channels against float64, whichever library computes it."""
+
 import sys
 
 import pytest
@@ -88,9 +89,8 @@ def test_export_keeps_the_linear_layer():
     x, weight = torch.randn(2, 4, 5, 8), torch.randn(6, 8)
 
     class Product(torch.nn.Module):
-
         def forward(self, x):
             return linear(x, weight)
 
-    graphs = [str(torch.jit.trace(Product(), x).inlined_graph), str(torch.export.export(Product(), (x, )).graph)]
+    graphs = [str(torch.jit.trace(Product(), x).inlined_graph), str(torch.export.export(Product(), (x,)).graph)]
     assert all('linear' in graph and 'conv' not in graph for graph in graphs)

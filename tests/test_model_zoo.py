@@ -1,4 +1,5 @@
 """The metafiles: what they say is measured, and the pages made of them are the committed ones."""
+
 import csv
 import re
 import subprocess
@@ -23,12 +24,19 @@ finally:
 
 FILES = [yaml.safe_load((REPO / folder / 'metafile.yml').read_text()) for folder in model_zoo.FOLDERS]
 MODELS = {model['Config']: model for file in FILES for model in file['Models']}
-RUNS = [pytest.param(model, result, id=f'{model["Name"]}-{result["Run"]["Training log"]}')
-        for model in MODELS.values() for result in model.get('Results', ()) if 'Run' in result]
+RUNS = [
+    pytest.param(model, result, id=f'{model["Name"]}-{result["Run"]["Training log"]}')
+    for model in MODELS.values()
+    for result in model.get('Results', ())
+    if 'Run' in result
+]
 # Name of a metric -> its column in the curves, whose values are fractions.
 COLUMNS = {
-    'Top 1 Accuracy': 'test accuracy', 'box AP': 'test bbox_mAP', 'box AP50': 'test bbox_mAP_50',
-    'mask AP': 'test segm_mAP', 'mIoU': 'test mIoU'
+    'Top 1 Accuracy': 'test accuracy',
+    'box AP': 'test bbox_mAP',
+    'box AP50': 'test bbox_mAP_50',
+    'mask AP': 'test segm_mAP',
+    'mIoU': 'test mIoU',
 }
 
 
@@ -43,8 +51,11 @@ def measured(model, result, metric):
     curves = rows(model_zoo.curves(log))
     if 'run' not in curves[0]:
         return [100 * float(curves[-1][COLUMNS[metric]])]
-    return [100 * float(row['last test accuracy']) for row in rows(log.parent / 'runs.csv')
-            if int(row['parameters']) == model['Metadata']['Parameters']]
+    return [
+        100 * float(row['last test accuracy'])
+        for row in rows(log.parent / 'runs.csv')
+        if int(row['parameters']) == model['Metadata']['Parameters']
+    ]
 
 
 @pytest.mark.parametrize('page', model_zoo.PAGES, ids=lambda path: str(path.relative_to(REPO)))
@@ -101,17 +112,27 @@ def test_the_commits_are_in_the_history():
     shallow = subprocess.run(['git', 'rev-parse', '--is-shallow-repository'], cwd=REPO, capture_output=True, text=True)
     if shallow.stdout.strip() != 'false':
         pytest.skip('no git checkout with its history')
-    found = subprocess.run(['git', 'cat-file', '--batch-check'], cwd=REPO, input='\n'.join(hashes), check=True,
-                           capture_output=True, text=True).stdout
+    found = subprocess.run(
+        ['git', 'cat-file', '--batch-check'],
+        cwd=REPO,
+        input='\n'.join(hashes),
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
     assert [line.split()[1] for line in found.splitlines()] == ['commit'] * len(hashes), found
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('config', [
-    'cyclemlp/cifar10_b1_light', 'cyclemlp/digit-scenes_fpn_b1',
-    pytest.param('cyclemlp/digit-scenes_retinanet_b1', marks=NEEDS_OPERATORS),
-    pytest.param('baselines/bccd_retinanet_r18', marks=NEEDS_OPERATORS)
-])
+@pytest.mark.parametrize(
+    'config',
+    [
+        'cyclemlp/cifar10_b1_light',
+        'cyclemlp/digit-scenes_fpn_b1',
+        pytest.param('cyclemlp/digit-scenes_retinanet_b1', marks=NEEDS_OPERATORS),
+        pytest.param('baselines/bccd_retinanet_r18', marks=NEEDS_OPERATORS),
+    ],
+)
 def test_parameters_and_multiplications_are_counted(config):
     data = MODELS[f'configs/{config}.py']['Metadata']
     width, height = map(int, data['Input Size'].split('x'))
@@ -123,8 +144,9 @@ def test_parameters_and_multiplications_are_counted(config):
 def test_parameters_and_multiplications_are_those_of_the_results(table):
     rows_of = rows(f'docs/results/{table}.csv')
     counted = [(int(row['parameters']), round(int(row.get('macs') or row['multiply-adds']) / 1e6)) for row in rows_of]
-    said = {config: (model['Metadata']['Parameters'], model['Metadata']['FLOPs'] / 1e6)
-            for config, model in MODELS.items()}
+    said = {
+        config: (model['Metadata']['Parameters'], model['Metadata']['FLOPs'] / 1e6) for config, model in MODELS.items()
+    }
     assert counted and set(counted) <= set(said.values())
     for row, numbers in zip(rows_of, counted):
         assert said.get(row.get('config'), numbers) == numbers
@@ -164,8 +186,11 @@ def test_a_run_of_several_seeds_and_commands():
     run.update({'Training Resources': 'none', 'Training log': 'docs/results/a/log.json'})
     result = {'Task': 'Semantic Segmentation', 'Dataset': 'made', 'Metrics': {'mIoU': 2.0}, 'Command': ['a', 'b']}
     other = {**result, 'Dataset': 'other', 'Metrics': {'mAcc': 5.0}, 'Command': 'c'}
-    model = {'Config': 'configs/x.py', 'Results': [{**result, 'Run': run}, {**other, 'Run': {**run, 'Range': {}}}],
-             'Metadata': {'Input Size': '8x8', 'Parameters': 1234567, 'FLOPs': 89000000}}
+    model = {
+        'Config': 'configs/x.py',
+        'Results': [{**result, 'Run': run}, {**other, 'Run': {**run, 'Range': {}}}],
+        'Metadata': {'Input Size': '8x8', 'Parameters': 1234567, 'FLOPs': 89000000},
+    }
     last = {**model, 'Config': 'configs/y.py', 'Results': model['Results'][:1]}
     header, body = model_zoo.trained(model_zoo.Page(model_zoo.ZOO, [model, last], []), 'Semantic Segmentation')
     assert list(header[3:5]) == ['mIoU', 'mAcc'] and all(len(row) == len(header) for row in body)

@@ -1,4 +1,5 @@
 """What the wheel and the source archive carry, and what the demos of the Makefile run."""
+
 import os
 import re
 import subprocess
@@ -36,8 +37,9 @@ def build(tree, hook, folder):
 
 
 def expected(tree):
-    parts = [p for folder in ('configs', 'tools') for p in (tree / folder).rglob('*')
-             if p.suffix in ('.py', '.sh', '.yml')]
+    parts = [
+        p for folder in ('configs', 'tools') for p in (tree / folder).rglob('*') if p.suffix in ('.py', '.sh', '.yml')
+    ]
     return {f'mmcyclemlp/.mim/{p.relative_to(tree)}' for p in parts} | {'mmcyclemlp/.mim/model-index.yml'}
 
 
@@ -54,13 +56,22 @@ def test_wheel(tree, tmp_path):
     assert 'Requires-Dist: onedl-mmcv' in metadata and 'Requires-Dist: torch>=' in metadata
     assert 'mmcyclemlp = mmcyclemlp.cli.main:main' in entry_points
     # The command finds configs and scripts in the package, wherever it is called.
-    for args, output in ((['study', '--list'], 'cifar10-quick '),
-                         (['subset-coco', '--help'], 'usage: mmcyclemlp subset-coco '),
-                         (['train', 'configs/cyclemlp/digits_b1.py', '--cfg-options', 'train_cfg.max_epoch=1'],
-                          'did you mean train_cfg.max_epochs?')):
+    for args, output in (
+        (['study', '--list'], 'cifar10-quick '),
+        (['subset-coco', '--help'], 'usage: mmcyclemlp subset-coco '),
+        (
+            ['train', 'configs/cyclemlp/digits_b1.py', '--cfg-options', 'train_cfg.max_epoch=1'],
+            'did you mean train_cfg.max_epochs?',
+        ),
+    ):
         code = 'import sys; from mmcyclemlp.cli.main import main; sys.exit(main())'
-        done = subprocess.run([sys.executable, '-c', code, *args], cwd=tmp_path, capture_output=True, text=True,
-                              env={**os.environ, 'PYTHONPATH': str(tmp_path / 'installed')})
+        done = subprocess.run(
+            [sys.executable, '-c', code, *args],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            env={**os.environ, 'PYTHONPATH': str(tmp_path / 'installed')},
+        )
         assert output in done.stdout + done.stderr, done.stderr
 
 
@@ -69,19 +80,30 @@ def test_source_archive(tree, tmp_path):
         names = {name.split('/', 1)[1] for name in archive.getnames() if '/' in name}
         archive.extractall(tmp_path / 'source', filter='data')
     assert expected(tree) <= names
-    assert {'setup.py', 'LICENSE', 'README.md', 'CHANGELOG.md', 'requirements/runtime.txt', 'configs', 'tools/train.py',
-            'mmcyclemlp/py.typed'} <= names
+    assert {
+        'setup.py',
+        'LICENSE',
+        'README.md',
+        'CHANGELOG.md',
+        'requirements/runtime.txt',
+        'configs',
+        'tools/train.py',
+        'mmcyclemlp/py.typed',
+    } <= names
     # What it holds is enough to build the wheel from.
-    source, = (tmp_path / 'source').iterdir()
+    (source,) = (tmp_path / 'source').iterdir()
     with zipfile.ZipFile(build(source, 'build_wheel', tmp_path)) as wheel:
         assert expected(tree) <= set(wheel.namelist())
 
 
-@pytest.mark.parametrize('target, run', [
-    ('demo', 'digits_b1'),
-    ('demo-detection', 'digit-scenes_retinanet_b1'),
-    ('demo-segmentation', 'digit-scenes_fpn_b1'),
-])
+@pytest.mark.parametrize(
+    'target, run',
+    [
+        ('demo', 'digits_b1'),
+        ('demo-detection', 'digit-scenes_retinanet_b1'),
+        ('demo-segmentation', 'digit-scenes_fpn_b1'),
+    ],
+)
 def test_the_demos_run_what_is_there(target, run):
     commands = subprocess.run(['make', '-n', target], cwd=REPO, capture_output=True, text=True)
     assert commands.returncode == 0, commands.stderr

@@ -4,6 +4,7 @@ The mixer weighs its branches by means over the whole map, padding included, so 
 features everywhere. All else in the network is local: apart from those weights, padding changes only what lies within
 the receptive field of its border, exactly.
 """
+
 import pytest
 import torch
 from mmdet.structures import DetDataSample
@@ -26,7 +27,7 @@ def untouched(side, depths):
 
 def maps(model, images):
     """Features of a batch as mmdet preprocesses it."""
-    preprocessor = MODELS.build(dict(type='mmdet.DetDataPreprocessor', mean=[120.], std=[60.], pad_size_divisor=32))
+    preprocessor = MODELS.build(dict(type='mmdet.DetDataPreprocessor', mean=[120.0], std=[60.0], pad_size_divisor=32))
     data = preprocessor(dict(inputs=images, data_samples=[DetDataSample() for _ in images]), False)
     with torch.no_grad():
         return model(data['inputs'].double())
@@ -39,7 +40,7 @@ def differences(model):
     together = maps(model, images)
     for k, image in enumerate(images):
         for stage, alone in enumerate(maps(model, [image])):
-            padded = together[stage][k, :, :alone.shape[2], :alone.shape[3]]
+            padded = together[stage][k, :, : alone.shape[2], : alone.shape[3]]
             yield SIZES[k], stage, alone[0], padded - alone[0]
 
 
@@ -49,7 +50,7 @@ def model():
     model = CycleMLP('b1', out_indices=(0, 1, 2, 3)).double().eval()
     for parameter in model.stages.parameters():
         if parameter.ndim == 2:
-            torch.nn.init.normal_(parameter, std=parameter.shape[1]**-0.5)
+            torch.nn.init.normal_(parameter, std=parameter.shape[1] ** -0.5)
     return model
 
 

@@ -1,4 +1,5 @@
 """The segmentation configs train a step and infer, by the recipes they name."""
+
 import pytest
 import torch
 from mmengine.optim import build_optim_wrapper
@@ -9,8 +10,14 @@ from mmcyclemlp.engine import load_config
 
 from .small_segmentation import CONFIGS, batch_of, model_of, tiny
 
-KINDS = ['cyclemlp/ade20k_fpn_b1', 'cyclemlp/ade20k_upernet_b2', 'cyclemlp/cityscapes_fpn_b2', 'cyclemlp/camvid_fpn_b1',
-         'cyclemlp/digit-scenes_fpn_b1', 'baselines/camvid_fpn_r18']
+KINDS = [
+    'cyclemlp/ade20k_fpn_b1',
+    'cyclemlp/ade20k_upernet_b2',
+    'cyclemlp/cityscapes_fpn_b2',
+    'cyclemlp/camvid_fpn_b1',
+    'cyclemlp/digit-scenes_fpn_b1',
+    'baselines/camvid_fpn_r18',
+]
 
 
 @pytest.fixture(autouse=True)
@@ -30,12 +37,16 @@ def test_one_step_trains_and_the_result_infers(name):
     head = config.model.decode_head
     before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     losses = model.train().train_step(
-        batch_of([(64, 64), (50, 61)], head.num_classes, head.get('ignore_index', 255)), wrapper)
+        batch_of([(64, 64), (50, 61)], head.num_classes, head.get('ignore_index', 255)), wrapper
+    )
     assert losses['loss'].isfinite() and losses['decode.acc_seg'] >= 0
-    assert all(not torch.equal(before[name], parameter) for name, parameter in model.named_parameters()
-               if 'backbone.stages' in name and 'weight' in name)
+    assert all(
+        not torch.equal(before[name], parameter)
+        for name, parameter in model.named_parameters()
+        if 'backbone.stages' in name and 'weight' in name
+    )
     with torch.no_grad():
-        sample, = model.eval().test_step(batch_of([(45, 70)], head.num_classes))
+        (sample,) = model.eval().test_step(batch_of([(45, 70)], head.num_classes))
     assert sample.pred_sem_seg.data.shape == (1, 45, 70)
     assert sample.seg_logits.data.shape == (head.num_classes, 45, 70)
 
@@ -57,12 +68,20 @@ def test_the_recipes():
     assert fpn.optim_wrapper.optimizer == dict(type='AdamW', lr=2e-4, weight_decay=1e-4)
     assert fpn.param_scheduler == [dict(type='PolyLR', power=0.9, by_epoch=False)]
     assert (fpn.train_cfg.max_iters, fpn.train_dataloader.batch_size, fpn.auto_scale_lr) == (
-        40000, 4, dict(enable=True, base_batch_size=32))
+        40000,
+        4,
+        dict(enable=True, base_batch_size=32),
+    )
     assert upernet.optim_wrapper.optimizer == dict(type='AdamW', lr=6e-5, weight_decay=0.01)
-    assert upernet.param_scheduler == [dict(type='LinearLR', start_factor=1e-6, by_epoch=False, end=1500),
-                                       dict(type='PolyLR', power=1.0, by_epoch=False)]
+    assert upernet.param_scheduler == [
+        dict(type='LinearLR', start_factor=1e-6, by_epoch=False, end=1500),
+        dict(type='PolyLR', power=1.0, by_epoch=False),
+    ]
     assert (upernet.train_cfg.max_iters, upernet.train_dataloader.batch_size, upernet.auto_scale_lr) == (
-        160000, 2, dict(enable=True, base_batch_size=16))
+        160000,
+        2,
+        dict(enable=True, base_batch_size=16),
+    )
     assert cityscapes.train_cfg.max_iters == 80000 and cityscapes.model.decode_head.num_classes == 19
     for config, size in ((fpn, (512, 512)), (upernet, (512, 512)), (cityscapes, (512, 1024))):
         pipeline = {step.type: step for step in config.train_dataloader.dataset.pipeline}
@@ -77,7 +96,8 @@ def test_a_family_differs_by_arch_and_channels_alone(family, archs):
         dims = [96, 192, 384, 768] if arch == '5' else [64, 128, 320, 512]
         backbone = config.model.backbone
         assert backbone.arch == f'b{arch}' and backbone.init_cfg == dict(
-            type='Pretrained', checkpoint=f'checkpoints/cyclemlp_b{arch}.pth', prefix='backbone.')
+            type='Pretrained', checkpoint=f'checkpoints/cyclemlp_b{arch}.pth', prefix='backbone.'
+        )
         heads = [config.model.neck] if 'neck' in config.model else [config.model.decode_head]
         if 'auxiliary_head' in config.model:
             assert config.model.auxiliary_head.in_channels == dims[2]

@@ -1,4 +1,5 @@
 """The configs that docs/segmentation.md and docs/your_data.md show: several scales, mmseg's with CycleMLP, own data."""
+
 import re
 
 import numpy as np
@@ -30,8 +31,14 @@ def scope():
 def test_the_pages_dataset_of_ones_own(dataset):
     config = written(dataset, 'data/mine', OWN_DATA)
     assert [step.type for step in config.train_dataloader.dataset.pipeline] == [
-        'LoadReadableImage', 'LoadCheckedMask', 'RandomResize', 'RandomCrop', 'RandomFlip', 'PhotoMetricDistortion',
-        'PackSegInputs']
+        'LoadReadableImage',
+        'LoadCheckedMask',
+        'RandomResize',
+        'RandomCrop',
+        'RandomFlip',
+        'PhotoMetricDistortion',
+        'PackSegInputs',
+    ]
     check_masks(config, 'train', 'val')
     np.random.seed(0)  # the image is resized by chance, and might be smaller than the crop
     sample = DATASETS.build(config.train_dataloader.dataset)[0]
@@ -45,17 +52,26 @@ def test_the_pages_test_at_several_scales(dataset):
     shown = load_config(CONFIGS / 'cyclemlp/ade20k_fpn_b2.py')
     assert config.model.module.to_dict() == shown.model.to_dict()
     # Six scales and their mirror images, of an image in ADE20K's folders.
-    config.test_dataloader.dataset.update(data_root=str(dataset / 'data/mine'), data_prefix=dict(
-        img_path='images/val', seg_map_path='masks/val'))
+    config.test_dataloader.dataset.update(
+        data_root=str(dataset / 'data/mine'), data_prefix=dict(img_path='images/val', seg_map_path='masks/val')
+    )
     item = DATASETS.build(config.test_dataloader.dataset)[0]
     assert [tuple(view.shape[1:]) for view in item['inputs'][::2]] == [
-        (20, 30), (30, 45), (40, 60), (50, 75), (60, 90), (70, 105)] and len(item['inputs']) == 12
-    config.model.module.update(backbone=dict(type='CycleMLP', arch=TINY, out_indices=(0, 1, 2, 3)),
-                               neck=dict(type='FPN', in_channels=list(DIMS), out_channels=256, num_outs=4))
+        (20, 30),
+        (30, 45),
+        (40, 60),
+        (50, 75),
+        (60, 90),
+        (70, 105),
+    ] and len(item['inputs']) == 12
+    config.model.module.update(
+        backbone=dict(type='CycleMLP', arch=TINY, out_indices=(0, 1, 2, 3)),
+        neck=dict(type='FPN', in_channels=list(DIMS), out_channels=256, num_outs=4),
+    )
     model = model_of(config).eval()
     check_fits(model, model.module.state_dict(), 'weights')
     with torch.no_grad():
-        sample, = model.test_step(pseudo_collate([item]))
+        (sample,) = model.test_step(pseudo_collate([item]))
     assert sample.pred_sem_seg.data.shape == (1, 40, 60)
 
 
@@ -73,7 +89,7 @@ def dataset(tmp_path):
 
 def written(folder, sign, page=PAGE):
     """The config of a page that holds a sign, saved in a folder; its data is looked for there."""
-    code, = (code for code in re.findall(r'```python\n(.*?)```', page.read_text(), re.DOTALL) if sign in code)
+    (code,) = (code for code in re.findall(r'```python\n(.*?)```', page.read_text(), re.DOTALL) if sign in code)
     (folder / 'config.py').write_text(code.replace("'configs/", f"'{CONFIGS}/"))
     return load_config(folder / 'config.py')
 
@@ -97,8 +113,9 @@ def test_mmsegs_own_configs_take_the_backbone(code, tmp_path):
     assert len(code.splitlines()) <= 9
     config = load_config(tmp_path / 'config.py')
     # One block a stage builds faster, with the channels of b2.
-    config.model.backbone.update(arch=dict(depths=(1, ) * 4, embed_dims=(64, 128, 320, 512), mlp_ratios=(1, ) * 4),
-                                 init_cfg=None)
+    config.model.backbone.update(
+        arch=dict(depths=(1,) * 4, embed_dims=(64, 128, 320, 512), mlp_ratios=(1,) * 4), init_cfg=None
+    )
     model = model_of(config)
     wrapper = build_optim_wrapper(model, config.optim_wrapper)
     check_adamw(wrapper, config.param_scheduler)
@@ -115,11 +132,12 @@ def check_adamw(wrapper, schedulers):
     """AdamW, and a rate that falls until the end of the run."""
     assert isinstance(wrapper.optimizer, torch.optim.AdamW)
     last = schedulers[-1]
-    assert last['end'] == 160000 and last.get('eta_min', 0.) == 0. < min(
-        group['lr'] for group in wrapper.optimizer.param_groups)
+    assert last['end'] == 160000 and last.get('eta_min', 0.0) == 0.0 < min(
+        group['lr'] for group in wrapper.optimizer.param_groups
+    )
 
 
 def check_decay(model, wrapper):
     """No weight decay on norms and biases."""
     decay = {id(p): group['weight_decay'] for group in wrapper.optimizer.param_groups for p in group['params']}
-    assert {(p.ndim > 1, decay[id(p)] > 0.) for p in model.parameters()} == {(True, True), (False, False)}
+    assert {(p.ndim > 1, decay[id(p)] > 0.0) for p in model.parameters()} == {(True, True), (False, False)}

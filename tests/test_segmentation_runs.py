@@ -1,4 +1,5 @@
 """Whole segmentation runs on made data, and their tests at other scales of the input."""
+
 import csv
 import re
 import runpy
@@ -45,8 +46,9 @@ def run(tmp_path_factory):
             image = np.stack([20 * mask, 255 - 20 * mask, 0 * mask], axis=-1).astype(np.uint8)
             Image.fromarray(image).save(folder / 'camvid/img_dir' / split / f'{i}.jpg')
             Image.fromarray(mask).save(folder / 'camvid/ann_dir' / split / f'{i}.png')
-    (folder / 'small.py').write_text(SMALL.format(config=CONFIGS / 'cyclemlp/camvid_fpn_b1.py', root=folder / 'camvid',
-                                                  tiny=TINY, dims=list(DIMS)))
+    (folder / 'small.py').write_text(
+        SMALL.format(config=CONFIGS / 'cyclemlp/camvid_fpn_b1.py', root=folder / 'camvid', tiny=TINY, dims=list(DIMS))
+    )
     with pytest.MonkeyPatch.context() as patch:
         assert call(patch, folder, 'train.py', 'small.py') == 0
     return folder
@@ -112,8 +114,9 @@ def test_scales_of_the_input_are_tabled(run, tool):
     assert float(rows[1]['mIoU']) / 100 == pytest.approx(float(last['test mIoU']), abs=1e-6)
     assert (folder / 'scales.md').read_text().splitlines()[0].startswith('| scale | aAcc | mIoU | mAcc | ')
     assert '| 1.5 | ' in output and Image.open(folder / 'scales.png').size[0] > 500
-    code, *_ = tool('analysis/scales.py', 'small.py', 'work_dirs/small/iter_6.pth', '--scales', 1, '--flip',
-                    '--work-dir', 'flip')
+    code, *_ = tool(
+        'analysis/scales.py', 'small.py', 'work_dirs/small/iter_6.pth', '--scales', 1, '--flip', '--work-dir', 'flip'
+    )
     assert code == 0 and len(rows_of(run / 'flip/scales.csv')) == 1
 
 
@@ -131,12 +134,15 @@ model = dict(_delete_=True, type='SegTTAModel', module=_base_.model)
     assert 0 <= float(re.search(r'mIoU: *([0-9.]+)', output)[1]) <= 100
 
 
-@pytest.mark.parametrize('args, sentence', [
-    (['none.py', 'work_dirs/small/iter_6.pth'], r'none.py does not exist'),
-    (['small.py', 'none.pth'], r'none.pth does not exist'),
-    (['small.py', 'work_dirs/small/iter_6.pth', '--scales', '-1'], r'factors above 0, but got -1'),
-    ([CONFIGS / 'cyclemlp/digits_b1.py', 'work_dirs/small/iter_6.pth', '--flip'], r'how predictions are merged'),
-])
+@pytest.mark.parametrize(
+    'args, sentence',
+    [
+        (['none.py', 'work_dirs/small/iter_6.pth'], r'none.py does not exist'),
+        (['small.py', 'none.pth'], r'none.pth does not exist'),
+        (['small.py', 'work_dirs/small/iter_6.pth', '--scales', '-1'], r'factors above 0, but got -1'),
+        ([CONFIGS / 'cyclemlp/digits_b1.py', 'work_dirs/small/iter_6.pth', '--flip'], r'how predictions are merged'),
+    ],
+)
 def test_a_wrong_call_of_scales_is_told_in_one_line(tool, args, sentence):
     code, _, error = tool('analysis/scales.py', *args)
     assert code == 2 and re.fullmatch(rf'error: .*{sentence}.*\n', error), error
@@ -145,26 +151,31 @@ def test_a_wrong_call_of_scales_is_told_in_one_line(tool, args, sentence):
 def sizes(pipeline, shape=(40, 60, 3)):
     """The sizes of the images that a pipeline gives."""
     from mmcv.transforms import Compose
+
     results = Compose(pipeline)(dict(img=np.zeros(shape, dtype=np.uint8), img_shape=shape[:2], img_fields=['img']))
     return [item.shape[:2] for item in (results['img'] if isinstance(results['img'], list) else [results['img']])]
 
 
-@pytest.mark.parametrize('step, expected', [
-    (dict(type='Resize', scale=(120, 80), keep_ratio=True), (120, 180)),
-    (dict(type='Resize', scale_factor=2.), (120, 180)),
-    (dict(type='Resize', scale=(30, 50), keep_ratio=False), (75, 45)),
-    (dict(type='mmpretrain.ResizeEdge', scale=20), (30, 45)),
-    (None, (60, 90)),
-])
+@pytest.mark.parametrize(
+    'step, expected',
+    [
+        (dict(type='Resize', scale=(120, 80), keep_ratio=True), (120, 180)),
+        (dict(type='Resize', scale_factor=2.0), (120, 180)),
+        (dict(type='Resize', scale=(30, 50), keep_ratio=False), (75, 45)),
+        (dict(type='mmpretrain.ResizeEdge', scale=20), (30, 45)),
+        (None, (60, 90)),
+    ],
+)
 def test_the_scale_of_any_pipeline_is_changed(step, expected):
-    config = Config(dict(test_dataloader=dict(dataset=dict(type='ConcatDataset', dataset=dict(
-        pipeline=[step] if step else [])))))
+    config = Config(
+        dict(test_dataloader=dict(dataset=dict(type='ConcatDataset', dataset=dict(pipeline=[step] if step else []))))
+    )
     scale_input(config, 1.5)
     assert sizes(config.test_dataloader.dataset.dataset.pipeline) == [expected]
 
 
 def test_mirror_images_are_added_before_annotations_are_loaded():
-    pack = dict(type='PackDetInputs', meta_keys=('img_id', ))
+    pack = dict(type='PackDetInputs', meta_keys=('img_id',))
     pipeline = [dict(type='LoadImageFromFile'), dict(type='Resize', scale=(60, 40)), dict(type='LoadAnnotations'), pack]
     config = Config(dict(tta_model=dict(type='DetTTAModel'), test_dataloader=dict(dataset=dict(pipeline=pipeline))))
     add_flip(config)
@@ -172,6 +183,6 @@ def test_mirror_images_are_added_before_annotations_are_loaded():
     assert head == pipeline[:2]
     flips, load, packs = augmented['transforms']
     assert [flip['prob'] for flip in flips] == [0, 1] and load == [pipeline[2]]
-    assert packs[0]['meta_keys'] == ('img_id', 'flip', 'flip_direction') and pack['meta_keys'] == ('img_id', )
+    assert packs[0]['meta_keys'] == ('img_id', 'flip', 'flip_direction') and pack['meta_keys'] == ('img_id',)
     with pytest.raises(InputError, match='has a pipeline, but found none'):
-        scale_input(Config(dict(test_dataloader=None)), 2.)
+        scale_input(Config(dict(test_dataloader=None)), 2.0)

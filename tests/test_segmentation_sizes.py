@@ -1,4 +1,5 @@
 """Segmentation at any size, in windows, and averaged over scales and mirror images."""
+
 import pytest
 import torch
 from mmengine.config import Config
@@ -25,7 +26,7 @@ def network(request):
         model = model_of(config).eval()
     for parameter in model.parameters():
         if parameter.dim() > 1:
-            torch.nn.init.normal_(parameter, std=parameter[0].numel()**-0.5)
+            torch.nn.init.normal_(parameter, std=parameter[0].numel() ** -0.5)
     return model
 
 
@@ -74,9 +75,16 @@ def scaled(image, labels, factor, flip):
     size = [max(3, round(side * factor)) for side in image.shape[1:]]
     view = torch.nn.functional.interpolate(image[None].float(), size, mode='bilinear', align_corners=False)[0]
     view = (view.flip(2) if flip else view).round().to(torch.uint8)
-    sample = SegDataSample(gt_sem_seg=PixelData(data=labels), metainfo=dict(
-        img_path='image', img_shape=tuple(size), ori_shape=tuple(image.shape[1:]), flip=flip,
-        flip_direction='horizontal' if flip else None))
+    sample = SegDataSample(
+        gt_sem_seg=PixelData(data=labels),
+        metainfo=dict(
+            img_path='image',
+            img_shape=tuple(size),
+            ori_shape=tuple(image.shape[1:]),
+            flip=flip,
+            flip_direction='horizontal' if flip else None,
+        ),
+    )
     return view, sample
 
 
@@ -88,10 +96,11 @@ def test_several_scales_and_mirror_images_are_averaged(network, shape):
     image, labels = batch['inputs'][0], batch['data_samples'][0].gt_sem_seg.data
 
     def predict(image, labels):
-        views = [scaled(image, labels, factor, flip) for factor in (0.5, 1., 1.7) for flip in (False, True)]
+        views = [scaled(image, labels, factor, flip) for factor in (0.5, 1.0, 1.7) for flip in (False, True)]
         with torch.no_grad():
-            sample, = merged.test_step(dict(inputs=[[view] for view, _ in views],
-                                            data_samples=[[sample] for _, sample in views]))
+            (sample,) = merged.test_step(
+                dict(inputs=[[view] for view, _ in views], data_samples=[[sample] for _, sample in views])
+            )
         return sample.pred_sem_seg.data[0]
 
     out = predict(image, labels)

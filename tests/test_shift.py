@@ -1,4 +1,5 @@
 """Moving channels: the shift, what the fused mixer gathers, their adjoints, and every way to compute them on a CPU."""
+
 import pytest
 import torch
 
@@ -80,8 +81,12 @@ def test_the_expression_of_graphs_has_the_same_gradients(kernel):
 
 def test_memory_layout_does_not_matter():
     x = torch.randn(2, 6, 5, 8)
-    layouts = [x.permute(0, 3, 1, 2).contiguous().permute(0, 2, 3, 1), torch.cat([x, x], 3)[..., :8],
-               x.flip(1).contiguous().flip(1), torch.repeat_interleave(x, 2, dim=2)[:, :, ::2]]
+    layouts = [
+        x.permute(0, 3, 1, 2).contiguous().permute(0, 2, 3, 1),
+        torch.cat([x, x], 3)[..., :8],
+        x.flip(1).contiguous().flip(1),
+        torch.repeat_interleave(x, 2, dim=2)[:, :, ::2],
+    ]
     for movement in movements(8, 3):
         expected = movement(x)
         for layout in layouts:

@@ -1,4 +1,5 @@
 """STL-10: the original binary format, an image folder, the download, and what is refused."""
+
 import hashlib
 import io
 import tarfile
@@ -107,12 +108,18 @@ def count_labels_from_zero(folder):
     path.write_bytes(bytes(byte - 1 for byte in path.read_bytes()))
 
 
-@pytest.mark.parametrize('harm, message', [
-    (remove, 'expected STL-10 as stl10_binary/, found no .*/train_y.bin; remove .*/stl10_binary to have it made again'),
-    (shorten, r'as many images as labels from 1 to 10, but 551,960 bytes .* do not fit 20 labels; remove'),
-    (lose_an_image, 'do not fit 20 labels'),
-    (count_labels_from_zero, 'labels from 1 to 10'),
-])
+@pytest.mark.parametrize(
+    'harm, message',
+    [
+        (
+            remove,
+            'expected STL-10 as stl10_binary/, found no .*/train_y.bin; remove .*/stl10_binary to have it made again',
+        ),
+        (shorten, r'as many images as labels from 1 to 10, but 551,960 bytes .* do not fit 20 labels; remove'),
+        (lose_an_image, 'do not fit 20 labels'),
+        (count_labels_from_zero, 'labels from 1 to 10'),
+    ],
+)
 def test_binary_files_that_are_not_whole_are_refused(binary, harm, message):
     harm(binary / 'stl10_binary')
     with pytest.raises(InputError, match=message) as error:
@@ -127,12 +134,15 @@ def test_a_wrong_list_of_folds_is_refused(binary, lines):
         STL10(data_root=str(binary), fold=9)
 
 
-@pytest.mark.parametrize('kwargs, message', [
-    (dict(split='unlabeled'), 'split is unlabeled, whose images have no labels; use train or test'),
-    (dict(split='val'), r"split of STL10 must be one of \('train', 'test'\), got 'val'"),
-    (dict(fold=10), 'fold of STL10 must be a number from 0 to 9, of split train, got 10 of train'),
-    (dict(fold=0, split='test'), 'got 0 of test'),
-])
+@pytest.mark.parametrize(
+    'kwargs, message',
+    [
+        (dict(split='unlabeled'), 'split is unlabeled, whose images have no labels; use train or test'),
+        (dict(split='val'), r"split of STL10 must be one of \('train', 'test'\), got 'val'"),
+        (dict(fold=10), 'fold of STL10 must be a number from 0 to 9, of split train, got 10 of train'),
+        (dict(fold=0, split='test'), 'got 0 of test'),
+    ],
+)
 def test_other_splits_and_folds_are_refused(binary, kwargs, message):
     with pytest.raises(InputError, match=message):
         STL10(data_root=str(binary), **kwargs)
@@ -176,7 +186,7 @@ def test_another_archive_is_refused(archive, tmp_path, monkeypatch):
 
 def test_a_broken_archive_leaves_nothing_half_unpacked(archive, tmp_path, monkeypatch):
     content = archive.read_bytes()
-    archive.write_bytes(content[:len(content) // 2])
+    archive.write_bytes(content[: len(content) // 2])
     publish(archive, monkeypatch)
     with pytest.raises(InputError, match='and could not fetch it'):
         STL10(data_root=str(tmp_path / 'data'))
@@ -200,9 +210,12 @@ def test_no_network(tmp_path, monkeypatch):
         raise OSError('no network')
 
     monkeypatch.setattr('urllib.request.urlopen', urlopen)
-    with pytest.raises(InputError, match=f'expected STL-10 in {tmp_path}, found neither stl10_binary/ nor train/ and '
-                       r'test/, and could not fetch it \(no network\); unpack http://.*/stl10_binary.tar.gz there, or '
-                       r'put the images there as \{train,test\}/CLASS/\*.png$'):
+    with pytest.raises(
+        InputError,
+        match=f'expected STL-10 in {tmp_path}, found neither stl10_binary/ nor train/ and '
+        r'test/, and could not fetch it \(no network\); unpack http://.*/stl10_binary.tar.gz there, or '
+        r'put the images there as \{train,test\}/CLASS/\*.png$',
+    ):
         STL10(data_root=str(tmp_path))
 
 

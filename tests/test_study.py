@@ -1,4 +1,5 @@
 """tools/study.py: its plans, its runs through kills and failures, its tables and pictures."""
+
 import csv
 import multiprocessing
 import os
@@ -115,11 +116,14 @@ def test_a_study_goes_on_after_a_kill(tmp_path, tool):
     assert (code, error) == (0, '')
     assert '[1/2] narrow, seed 0: finished before' in output
     assert f'[2/2] wide steps, seed 0: epochs {len(before) + 1} to {EPOCHS}' in output
-    assert re.search(rf'\[2/2\] wide steps, seed 0: epoch {EPOCHS} of {EPOCHS}, test accuracy [\d.]+ %, [\d.]+ s an '
-                     r'epoch; the study ends in about 0:00:00\n', output)
+    assert re.search(
+        rf'\[2/2\] wide steps, seed 0: epoch {EPOCHS} of {EPOCHS}, test accuracy [\d.]+ %, [\d.]+ s an '
+        r'epoch; the study ends in about 0:00:00\n',
+        output,
+    )
     assert (out / 'narrow' / 'seed0' / 'curves.csv').stat().st_mtime_ns == finished
     rows = {name: read(out / name / 'seed0' / 'curves.csv') for name in ('narrow', 'wide_steps')}
-    assert rows['wide_steps'][:len(before)] == before
+    assert rows['wide_steps'][: len(before)] == before
     assert all([int(row['epoch']) for row in each] == list(range(1, EPOCHS + 1)) for each in rows.values())
 
     table = {row['run'].replace(' ', '_'): row for row in read(out / 'runs.csv')}
@@ -146,12 +150,15 @@ def weights(folder):
     return sum(weight.numel() for weight in read_checkpoint(folder / f'epoch_{EPOCHS}.pth')['state_dict'].values())
 
 
-@pytest.mark.parametrize('name, side, parameters, operations', [
-    ('cyclemlp/cifar10_b1.py', 32, 14647530, 0.044),
-    ('cyclemlp/imagenet_b1.py', 224, 15155400, 2.122),  # the authors' numbers, as the next two
-    ('baselines/imagenet_resnet18.py', 224, 11689512, 1.82),
-    ('baselines/imagenet_vit.py', 224, 5717416, 1.26),  # 1.08 without what attention multiplies
-])
+@pytest.mark.parametrize(
+    'name, side, parameters, operations',
+    [
+        ('cyclemlp/cifar10_b1.py', 32, 14647530, 0.044),
+        ('cyclemlp/imagenet_b1.py', 224, 15155400, 2.122),  # the authors' numbers, as the next two
+        ('baselines/imagenet_resnet18.py', 224, 11689512, 1.82),
+        ('baselines/imagenet_vit.py', 224, 5717416, 1.26),  # 1.08 without what attention multiplies
+    ],
+)
 def test_sizes_are_the_published_ones(name, side, parameters, operations):
     found = size_of(load_config(REPO / 'configs' / name), side)
     assert found == (parameters, pytest.approx(1e9 * operations, rel=0.01))
@@ -162,37 +169,41 @@ def study(tmp_path_factory):
     return load_study(write_study(tmp_path_factory.mktemp('plan'), seeds=[0, 1]))
 
 
-def put(folder, epochs, checkpoints=(), state='started', seconds=0.):
+def put(folder, epochs, checkpoints=(), state='started', seconds=0.0):
     """Fill a run's folder as tools/train.py and the study do."""
     folder.path.mkdir(parents=True)
     lines = [f'{epoch},1.5,1.4,0.5,{0.1 * epoch:.3f}' for epoch in range(1, epochs + 1)]
     (folder.path / 'curves.csv').write_text(
-        '\n'.join(['epoch,train loss,test loss,train accuracy,test accuracy', *lines]) + '\n')
+        '\n'.join(['epoch,train loss,test loss,train accuracy,test accuracy', *lines]) + '\n'
+    )
     for epoch in checkpoints:
         (folder.path / f'epoch_{epoch}.pth').write_bytes(b'')
     folder.write(state, seconds)
 
 
-@pytest.mark.parametrize('epochs, checkpoints, expected', [
-    (2, (1, 2), 'epoch_2.pth'),
-    (2, (2, 3), 'epoch_2.pth'),  # killed while the third was saved or tested
-    (0, (1, ), None),
-    (2, (), None),
-])
+@pytest.mark.parametrize(
+    'epochs, checkpoints, expected',
+    [
+        (2, (1, 2), 'epoch_2.pth'),
+        (2, (2, 3), 'epoch_2.pth'),  # killed while the third was saved or tested
+        (0, (1,), None),
+        (2, (), None),
+    ],
+)
 def test_a_run_goes_on_from_the_last_row_of_its_curves(study, tmp_path, epochs, checkpoints, expected):
     folder = RunFolder(study.runs[0], tmp_path)
-    put(folder, epochs, checkpoints, seconds=60.)
+    put(folder, epochs, checkpoints, seconds=60.0)
     checkpoint = RunFolder(study.runs[0], tmp_path).start()
     assert (checkpoint and checkpoint.name) == expected
     # What cannot be gone on from is cleared away, with the time it took.
     again = RunFolder(study.runs[0], tmp_path)
-    assert (again.epochs, again.seconds) == ((epochs, 60.) if expected else (0, 0.))
+    assert (again.epochs, again.seconds) == ((epochs, 60.0) if expected else (0, 0.0))
 
 
 def test_a_run_killed_after_its_last_epoch_is_finished(study, tmp_path):
     lines = []
     for run in study.runs:
-        put(RunFolder(run, tmp_path), EPOCHS, [EPOCHS], seconds=5.)
+        put(RunFolder(run, tmp_path), EPOCHS, [EPOCHS], seconds=5.0)
     assert run_study(study, tmp_path, tmp_path / 'no-train.py', dict(os.environ), lines.append) == [] == lines
     assert {RunFolder(run, tmp_path).state for run in study.runs} == {'finished'}
     assert run_study(study, tmp_path, tmp_path / 'no-train.py', dict(os.environ), lines.append) == []
@@ -202,8 +213,10 @@ def test_a_run_killed_after_its_last_epoch_is_finished(study, tmp_path):
 def test_other_settings_are_refused(study, tmp_path):
     put(RunFolder(study.runs[0], tmp_path), EPOCHS, state='finished')
     other = load_study(write_study(tmp_path, options={'train_dataloader.batch_size': 32}))
-    with pytest.raises(InputError, match='narrow/seed0 holds the run under other settings of the study; remove it, or '
-                       'give another --work-dir'):
+    with pytest.raises(
+        InputError,
+        match='narrow/seed0 holds the run under other settings of the study; remove it, or give another --work-dir',
+    ):
         run_study(other, tmp_path, tmp_path / 'no-train.py', {})
     (tmp_path / 'narrow' / 'seed0' / 'study.json').unlink()
     with pytest.raises(InputError, match='narrow/seed0 holds no run of the study'):
@@ -230,7 +243,7 @@ def test_a_run_that_fails_is_named_and_the_others_go_on(study, tmp_path):
     log = tmp_path / 'narrow' / 'seed0' / 'console.log'
     assert lines == [
         f'[1/4] narrow, seed 0: training {EPOCHS} epochs',
-        f'[1/4] narrow, seed 0: FAILED (exit code 1): error: no data; give some; all of its output is in {log}'
+        f'[1/4] narrow, seed 0: FAILED (exit code 1): error: no data; give some; all of its output is in {log}',
     ]
     assert [RunFolder(run, tmp_path).state for run in study.runs] == ['failed', *['finished'] * 3]
 
@@ -263,11 +276,12 @@ def test_a_failure_is_the_exit_code(tmp_path, tool, monkeypatch):
 
 def test_the_time_left_is_that_of_each_run(study, tmp_path):
     folders = [RunFolder(run, tmp_path) for run in study.runs]
-    put(folders[1], 2, seconds=20.)
-    put(folders[3], 3, seconds=3.)
+    put(folders[1], 2, seconds=20.0)
+    put(folders[3], 3, seconds=3.0)
     # Itself 2 x 10 s, the next, unknown, as fast, the last 1 x 1 s.
     assert _progress(folders[1], folders[1:]).endswith(
-        'epoch 2 of 4, test accuracy 20.00 %, 10.0 s an epoch; the study ends in about 0:01:01')
+        'epoch 2 of 4, test accuracy 20.00 %, 10.0 s an epoch; the study ends in about 0:01:01'
+    )
 
 
 SLEEPER = """
@@ -288,8 +302,9 @@ def test_a_stopped_study_ends_its_training_and_one_at_a_time_trains(study, tmp_p
     arguments = out / 'narrow' / 'seed0' / 'arguments'
     processes = []
     popen = subprocess.Popen
-    monkeypatch.setattr(subprocess, 'Popen', lambda *args, **kwargs: processes.append(popen(*args, **kwargs)) or
-                        processes[-1])
+    monkeypatch.setattr(
+        subprocess, 'Popen', lambda *args, **kwargs: processes.append(popen(*args, **kwargs)) or processes[-1]
+    )
 
     asked = []
 
@@ -303,7 +318,7 @@ def test_a_stopped_study_ends_its_training_and_one_at_a_time_trains(study, tmp_p
     monkeypatch.setattr('mmcyclemlp.study.execute.time.sleep', stop_once_started)
     with pytest.raises(KeyboardInterrupt):
         run_study(study, out, tmp_path / 'sleeper.py', dict(os.environ), lambda line: None)
-    process, = processes
+    (process,) = processes
     assert process.returncode == -signal.SIGTERM
     assert f'{tmp_path}' in arguments.read_text() and '--seed 0' in arguments.read_text()
     assert f'--cfg-options train_cfg.max_epochs={EPOCHS}' in arguments.read_text()
@@ -314,8 +329,17 @@ def test_a_stopped_study_ends_its_training_and_one_at_a_time_trains(study, tmp_p
 
 def test_every_shipped_study_can_be_read():
     names = [path.stem for path in STUDIES]
-    assert {'cifar10-quick', 'cifar10-literal', 'cifar10-start', 'cifar10-short', 'cifar10-stem', 'cifar10-light',
-            'cifar10-strong', 'cifar10-seed', 'stl10-seed'} <= set(names)
+    assert {
+        'cifar10-quick',
+        'cifar10-literal',
+        'cifar10-start',
+        'cifar10-short',
+        'cifar10-stem',
+        'cifar10-light',
+        'cifar10-strong',
+        'cifar10-seed',
+        'stl10-seed',
+    } <= set(names)
     for path in STUDIES:
         plan = load_study(path)
         assert plan.name == path.stem and {run.dataset for run in plan.runs} == {plan.name.partition('-')[0]}
@@ -324,7 +348,7 @@ def test_every_shipped_study_can_be_read():
 
 
 def test_the_literal_study_is_the_begin_of_the_long_schedule():
-    run, = load_study(REPO / 'configs' / 'studies' / 'cifar10-literal.yml').runs
+    (run,) = load_study(REPO / 'configs' / 'studies' / 'cifar10-literal.yml').runs
     assert run.epochs == 10 and run.config.param_scheduler[0].T_max == 100
 
 
@@ -335,7 +359,7 @@ def test_the_stem_study_changes_only_what_its_names_say():
     for name, config in configs.items():
         *system, augmentation = name.split()
         crop, flip, _ = config.train_dataloader.dataset.pipeline
-        assert (crop.padding, flip.prob) == ((4, 0.5) if augmentation == 'augmented' else (0, 0.))
+        assert (crop.padding, flip.prob) == ((4, 0.5) if augmentation == 'augmented' else (0, 0.0))
         crop.padding, flip.prob = None, None
         backbone = config.model.backbone
         if system != ['ResNet-18']:
@@ -347,21 +371,31 @@ def test_the_stem_study_changes_only_what_its_names_say():
     assert len({str({**config.to_dict(), 'model': None}) for config in configs.values()}) == 1
 
 
-@pytest.mark.parametrize('changes, sentence', [
-    (dict(epoch=3), r'tiny.yml has the unknown key epoch; did you mean epochs\?'),
-    (dict(runs=[]), r'expected a study with a list of runs, but .*tiny.yml has none'),
-    (dict(runs=[dict(name='a')]), r'a run of .*tiny.yml expects the keys config, name, but got name; add them'),
-    (dict(runs=[dict(name='a', config='cifar10_tiny.py', seed=1)]), r'a run of .* the unknown key seed; it takes'),
-    (dict(runs=[dict(name='a/b', config='cifar10_tiny.py')]), r"letters, digits, spaces and .* but got 'a/b'; rename"),
-    (dict(runs=[dict(name='a', config='cifar10_tiny.py')] * 2), r'but a/seed0 is there twice; rename one'),
-    (dict(runs=[dict(name='a', config='cifar10_tinny.py')]), r'cifar10_tinny.py does not exist; did you mean'),
-    (dict(options={'train_cfg.max_epoch': 1}), r'train_cfg.max_epoch is unknown to train_cfg; did you mean'),
-    (dict(options={'train_cfg._delete_': True, 'train_cfg.by_epoch': False, 'train_cfg.max_iters': 5}, epochs=None),
-     'a study expects runs by epochs'),
-    (dict(image_size='large'), r"tiny.yml expects image_size to be of type int, but got 'large'; correct it"),
-    (dict(amp=1), r'tiny.yml expects amp to be of type bool, but got 1'),
-    (dict(seeds=0), r'tiny.yml expects seeds to be of type list, but got 0'),
-])
+@pytest.mark.parametrize(
+    'changes, sentence',
+    [
+        (dict(epoch=3), r'tiny.yml has the unknown key epoch; did you mean epochs\?'),
+        (dict(runs=[]), r'expected a study with a list of runs, but .*tiny.yml has none'),
+        (dict(runs=[dict(name='a')]), r'a run of .*tiny.yml expects the keys config, name, but got name; add them'),
+        (dict(runs=[dict(name='a', config='cifar10_tiny.py', seed=1)]), r'a run of .* the unknown key seed; it takes'),
+        (
+            dict(runs=[dict(name='a/b', config='cifar10_tiny.py')]),
+            r"letters, digits, spaces and .* but got 'a/b'; rename",
+        ),
+        (dict(runs=[dict(name='a', config='cifar10_tiny.py')] * 2), r'but a/seed0 is there twice; rename one'),
+        (dict(runs=[dict(name='a', config='cifar10_tinny.py')]), r'cifar10_tinny.py does not exist; did you mean'),
+        (dict(options={'train_cfg.max_epoch': 1}), r'train_cfg.max_epoch is unknown to train_cfg; did you mean'),
+        (
+            dict(
+                options={'train_cfg._delete_': True, 'train_cfg.by_epoch': False, 'train_cfg.max_iters': 5}, epochs=None
+            ),
+            'a study expects runs by epochs',
+        ),
+        (dict(image_size='large'), r"tiny.yml expects image_size to be of type int, but got 'large'; correct it"),
+        (dict(amp=1), r'tiny.yml expects amp to be of type bool, but got 1'),
+        (dict(seeds=0), r'tiny.yml expects seeds to be of type list, but got 0'),
+    ],
+)
 def test_a_wrong_plan_is_refused_in_a_sentence(tmp_path, changes, sentence):
     with pytest.raises(InputError, match=sentence) as error:
         load_study(write_study(tmp_path, **changes))
@@ -375,12 +409,15 @@ def test_broken_yaml_is_refused_in_a_sentence(tmp_path):
     assert '\n' not in str(error.value)
 
 
-@pytest.mark.parametrize('args, sentence', [
-    (['cifar10-quik'], r'there is no study cifar10-quik in .*/configs/studies; did you mean cifar10-quick\?'),
-    (['none.yml'], r'expected a study, but none.yml does not exist; check the path'),
-    (['cifar10-quick', '--device', 'tpu'], r'--device expects cpu, cuda or cuda:N, but got tpu'),
-    (['cifar10-quick', '--device', 'cuda:77'], r'--device cuda:77 expects 78 or more GPUs, but PyTorch sees \d+'),
-])
+@pytest.mark.parametrize(
+    'args, sentence',
+    [
+        (['cifar10-quik'], r'there is no study cifar10-quik in .*/configs/studies; did you mean cifar10-quick\?'),
+        (['none.yml'], r'expected a study, but none.yml does not exist; check the path'),
+        (['cifar10-quick', '--device', 'tpu'], r'--device expects cpu, cuda or cuda:N, but got tpu'),
+        (['cifar10-quick', '--device', 'cuda:77'], r'--device cuda:77 expects 78 or more GPUs, but PyTorch sees \d+'),
+    ],
+)
 def test_wrong_arguments_are_refused_in_a_sentence(tool, tmp_path, monkeypatch, args, sentence):
     monkeypatch.chdir(tmp_path)
     code, _, error = tool(*args)
@@ -394,20 +431,27 @@ def test_the_list_names_every_study(tool):
 
 
 def result(run, accuracies, state='finished'):
-    curves = [{'epoch': float(i), 'train loss': 2., 'test loss': 2., 'train accuracy': 0.5, 'test accuracy': accuracy}
-              for i, accuracy in enumerate(accuracies, 1)]
+    curves = [
+        {'epoch': float(i), 'train loss': 2.0, 'test loss': 2.0, 'train accuracy': 0.5, 'test accuracy': accuracy}
+        for i, accuracy in enumerate(accuracies, 1)
+    ]
     best = max(accuracies)
-    return Result(run, state, curves, best, accuracies.index(best) + 1, accuracies[-1], 100., 0.02, 0.5, 2000000,
-                  44000000)
+    return Result(
+        run, state, curves, best, accuracies.index(best) + 1, accuracies[-1], 100.0, 0.02, 0.5, 2000000, 44000000
+    )
 
 
 def test_seeds_become_mean_and_deviation(study):
     narrow = [run for run in study.runs if run.name == 'narrow']
     wide = [run for run in study.runs if run.name == 'wide steps']
-    table = results_table([
-        result(narrow[0], [0.1, 0.5, 0.4]), result(narrow[1], [0.3, 0.2, 0.2]), result(wide[0], [0.25]),
-        result(wide[1], [0.9], state='failed')
-    ])
+    table = results_table(
+        [
+            result(narrow[0], [0.1, 0.5, 0.4]),
+            result(narrow[1], [0.3, 0.2, 0.2]),
+            result(wide[0], [0.25]),
+            result(wide[1], [0.9], state='failed'),
+        ]
+    )
     _, _, first, second = table.splitlines()
     # Best 50 and 30 %, in epochs 2 and 1; last 40 and 20 %.
     assert first == ('| narrow | 2 | 3 | 40.00 ± 14.14 | 2 ± 0.7 | 30.00 ± 14.14 | 100 | 2.0 | 0.50 | 2.00 | 0.044 |')
@@ -416,14 +460,19 @@ def test_seeds_become_mean_and_deviation(study):
 
 def test_epochs_are_counted_where_not_each_is_validated(study):
     rare = result(study.runs[0], [0.4])
-    assert rare._replace(curves=[{**rare.curves[0], 'epoch': 10.}]).epochs == 10
+    assert rare._replace(curves=[{**rare.curves[0], 'epoch': 10.0}]).epochs == 10
     assert rare._replace(curves=[]).epochs == 0
 
 
 def test_the_seeds_epochs_count_from_zero():
     rows = read_seed(SEED / 'cifar10_cyclemlp_b1.csv')
     assert len(rows) == 100 and rows[0] == {
-        'epoch': 1., 'train loss': 2.349471, 'test loss': 2.312655, 'train accuracy': 0.10748, 'test accuracy': 0.1224}
+        'epoch': 1.0,
+        'train loss': 2.349471,
+        'test loss': 2.312655,
+        'train accuracy': 0.10748,
+        'test accuracy': 0.1224,
+    }
     assert read_seed(SEED / 'imagenet_cyclemlp_b1.csv') == []
 
 
@@ -433,5 +482,6 @@ def test_the_comparison_is_epoch_by_epoch(study):
     lines = text.splitlines()
     assert lines[2] == '| 1 | 2.000 | 2.349 | 2.000 | 2.313 | 50.00 | 10.75 | 14.24 | 12.24 | +2.00 |'
     assert lines[3].endswith('| 30.26 | 32.26 | -2.00 |')
-    assert lines[-1].startswith('Mean absolute difference over 2 epochs: train accuracy: 32.37 points; test accuracy: '
-                                '2.00 points')
+    assert lines[-1].startswith(
+        'Mean absolute difference over 2 epochs: train accuracy: 32.37 points; test accuracy: 2.00 points'
+    )

@@ -1,4 +1,5 @@
 """Markdown and CSV, and the count of multiply-adds that the tables show."""
+
 import torch
 from torch import nn
 
@@ -8,7 +9,8 @@ from mmcyclemlp.tables import markdown, write_csv
 
 def test_columns_of_numbers_align_right():
     assert markdown(['name', 'value'], [['a', '1.5'], ['b', '-2'], ['c', '']]) == (
-        '| name | value |\n| --- | ---: |\n| a | 1.5 |\n| b | -2 |\n| c |  |')
+        '| name | value |\n| --- | ---: |\n| a | 1.5 |\n| b | -2 |\n| c |  |'
+    )
     assert markdown(['name', 'value'], []) == '| name | value |\n| --- | --- |'
 
 
@@ -25,5 +27,6 @@ def test_products_convolutions_and_attention_are_counted():
     assert count_parameters(model) == 3 * 9 * 8 + 8 + 25 * 7 + 7
     heads = torch.zeros(1, 2, 10, 4)
     assert count_macs(lambda: nn.functional.scaled_dot_product_attention(heads, heads, heads))['Global'] == 2 * (
-        2 * 10 * 10 * 4)
+        2 * 10 * 10 * 4
+    )
     assert count_macs(lambda: None) == {'Global': 0}

@@ -3,6 +3,7 @@
 The interpreter runs the kernel's Python, not what the compiler makes of it, so it is also compiled here, which needs no
 GPU: ``python -m tests.test_triton`` compiles, the tests run the rest.
 """
+
 import os
 import subprocess
 import sys
@@ -59,8 +60,9 @@ def test_any_dtype(dtype):
         assert torch.equal(out, by('copy', movement, x))  # nothing is computed
         exact = by('copy', movement.adjoint, out.double())
         # Up to three terms are added, and rounded once.
-        torch.testing.assert_close(by('triton', movement.adjoint, out).double(), exact,
-                                   rtol=torch.finfo(dtype).eps, atol=0)
+        torch.testing.assert_close(
+            by('triton', movement.adjoint, out).double(), exact, rtol=torch.finfo(dtype).eps, atol=0
+        )
 
 
 def test_memory_layout_does_not_matter():
@@ -86,7 +88,7 @@ def test_gradients_of_the_layer_up_to_the_third_order(kernel):
 
     def chain(way, dtype):
         torch.manual_seed(1)
-        shapes = (1, 2, 3, 7), (5, 7), (5, )
+        shapes = (1, 2, 3, 7), (5, 7), (5,)
         leaves = [torch.randn(s).to(DEVICE, dtype).mul_(0.3).requires_grad_() for s in shapes]
         with use_shift(way):
             values = [cycle_fc(*leaves, kernel).pow(3).sum()]
@@ -98,7 +100,7 @@ def test_gradients_of_the_layer_up_to_the_third_order(kernel):
 
     for got, expected in zip(chain('triton', torch.float32), chain('copy', torch.float64)):
         # Errors of each order enter the next.
-        torch.testing.assert_close(got.double(), expected, rtol=0, atol=2e-5 * max(1., expected.abs().max().item()))
+        torch.testing.assert_close(got.double(), expected, rtol=0, atol=2e-5 * max(1.0, expected.abs().max().item()))
 
 
 def test_operator_keeps_pytorchs_rules():
@@ -112,7 +114,6 @@ def test_operator_keeps_pytorchs_rules():
 def test_graphs_hold_an_expression_that_a_compiler_can_fuse():
 
     class Layer(torch.nn.Module):
-
         def forward(self, x, weight):
             return cycle_fc(x, weight, None, (1, 3))
 
@@ -128,6 +129,7 @@ def test_graphs_hold_an_expression_that_a_compiler_can_fuse():
 @pytest.mark.skipif(not ON_GPU, reason='needs a GPU')
 def test_a_gpu_takes_the_kernel(monkeypatch):
     from mmcyclemlp.ops import shift_triton
+
     calls, move = [], shift_triton.move
     monkeypatch.setattr(shift_triton, 'move', lambda *args: calls.append(args) or move(*args))
     shifting(6, (1, 3))(torch.randn(1, 2, 4, 6, device=DEVICE))
@@ -143,21 +145,26 @@ def test_says_why_it_cannot(monkeypatch):
 
 
 def run_python(*arguments, **environment):
-    process = subprocess.run([sys.executable, *arguments], cwd=REPO, env={**os.environ, **environment},
-                             capture_output=True, text=True)
+    process = subprocess.run(
+        [sys.executable, *arguments], cwd=REPO, env={**os.environ, **environment}, capture_output=True, text=True
+    )
     assert process.returncode == 0, process.stdout + process.stderr
     return process.stdout
 
 
 def test_runs_without_triton():
-    run_python('-c', '''if True:
+    run_python(
+        '-c',
+        """if True:
         import sys
         sys.modules['triton'] = None  # an ImportError for whoever imports it
         import torch
         from mmcyclemlp.ops import cycle_fc
         x, weight = torch.ones(1, 2, 2, 4), torch.eye(4)
         assert cycle_fc(x, weight, None, (1, 3)).shape == x.shape
-    ''', TRITON_INTERPRET='0')
+    """,
+        TRITON_INTERPRET='0',
+    )
 
 
 @pytest.mark.slow
@@ -171,6 +178,7 @@ class GPU:
 
     def __init__(self, capability):
         from triton.backends.compiler import GPUTarget
+
         # Triton keeps compiled kernels by device, so each kind needs a number of its own.
         self.get_current_device = lambda: capability
         self.get_current_target = lambda: GPUTarget('cuda', capability, 32)
@@ -182,12 +190,18 @@ def compile_kernel():
     from triton.runtime.driver import driver
 
     from mmcyclemlp.ops.shift_triton import move_kernel
+
     table = torch.zeros(3, 3, 64, dtype=torch.int32)
-    for capability, dtype, terms in ((90, torch.bfloat16, 1), (90, torch.bfloat16, 3), (75, torch.float16, 3),
-                                     (80, torch.float32, 1), (80, torch.float64, 3)):
+    for capability, dtype, terms in (
+        (90, torch.bfloat16, 1),
+        (90, torch.bfloat16, 3),
+        (75, torch.float16, 3),
+        (80, torch.float32, 1),
+        (80, torch.float64, 3),
+    ):
         driver.set_active(GPU(capability))
         x = torch.zeros(2, 5, 7, 64, dtype=dtype)
-        compiled = move_kernel.warmup(x, x, table, 5, 7, 64, 64, TERMS=terms, BLOCK_W=8, BLOCK_C=64, grid=(1, ))
+        compiled = move_kernel.warmup(x, x, table, 5, 7, 64, 64, TERMS=terms, BLOCK_W=8, BLOCK_C=64, grid=(1,))
         assert 'st.global' in compiled.asm['ptx']
 
 

@@ -1,5 +1,6 @@
 #!/usr/bin/env python
 """Convert the authors' weights, as `mmcyclemlp convert` does, from a checkout that is not installed."""
+
 import sys
 from pathlib import Path
 

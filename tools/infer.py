@@ -1,5 +1,6 @@
 #!/usr/bin/env python
 """Predict on images and videos, as `mmcyclemlp infer` does, from a checkout that is not installed."""
+
 import sys
 from pathlib import Path
 

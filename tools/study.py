@@ -1,5 +1,6 @@
 #!/usr/bin/env python
 """Run a study, as `mmcyclemlp study` does, from a checkout that is not installed."""
+
 import sys
 from pathlib import Path
 

@@ -1,5 +1,6 @@
 #!/usr/bin/env python
 """Test a checkpoint, as `mmcyclemlp test` does, from a checkout that is not installed."""
+
 import sys
 from pathlib import Path
 

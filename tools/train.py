@@ -1,5 +1,6 @@
 #!/usr/bin/env python
 """Train a model, as `mmcyclemlp train` does, from a checkout that is not installed."""
+
 import sys
 from pathlib import Path
 

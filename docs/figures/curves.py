@@ -3,6 +3,7 @@
     python docs/figures/curves.py docs/results/bccd/curves.png 'test bbox_mAP' 'test bbox_mAP_50' \
         CycleMLP-B1=docs/results/bccd/b1.csv ResNet-18=docs/results/bccd/r18.csv
 """
+
 import csv
 import sys
 

@@ -1,4 +1,5 @@
 """Draws docs/figures/idea.png: `python docs/figures/idea.py`."""
+
 from pathlib import Path
 
 import matplotlib
@@ -22,14 +23,34 @@ def draw(axis, title, offset_of, shifted):
             outside = not 0 <= source < WIDTH
             read = position == (CENTRE if shifted else CENTRE + offset)
             axis.add_patch(
-                Rectangle((position, channel), 1, 1, ec='white', lw=1.5,
-                          fc=COLOURS[offset] if read else '#f2f2f2' if outside else '#d9d9d9'))
+                Rectangle(
+                    (position, channel),
+                    1,
+                    1,
+                    ec='white',
+                    lw=1.5,
+                    fc=COLOURS[offset] if read else '#f2f2f2' if outside else '#d9d9d9',
+                )
+            )
             label = '' if outside else str(source)
-            axis.text(position + 0.5, channel + 0.53, label, ha='center', va='center', fontsize=8,
-                      color='white' if read else '#888888')
-    axis.set(xlim=(-0.1, WIDTH + 0.1), ylim=(CHANNELS + 0.1, -0.1), aspect='equal', xticks=[],
-             xlabel='position along W',
-             yticks=[c + 0.5 for c in range(CHANNELS)], yticklabels=range(CHANNELS))
+            axis.text(
+                position + 0.5,
+                channel + 0.53,
+                label,
+                ha='center',
+                va='center',
+                fontsize=8,
+                color='white' if read else '#888888',
+            )
+    axis.set(
+        xlim=(-0.1, WIDTH + 0.1),
+        ylim=(CHANNELS + 0.1, -0.1),
+        aspect='equal',
+        xticks=[],
+        xlabel='position along W',
+        yticks=[c + 0.5 for c in range(CHANNELS)],
+        yticklabels=range(CHANNELS),
+    )
     axis.set_title(title, fontsize=10)
     axis.tick_params(length=0)
     for spine in axis.spines.values():

@@ -4,6 +4,7 @@
 
 NAME is an image's file name without its ending. Up to four images stand below each other, more in two columns.
 """
+
 import sys
 from pathlib import Path
 
@@ -26,7 +27,7 @@ def main():
     paths = {Path(item['img_path']).stem: item for item in map(dataset.get_data_info, range(len(dataset)))}
     classes = dataset.metainfo['classes']
     colours = np.tile(NO_CLASS, (256, 1))
-    colours[:len(classes)] = dataset.metainfo['palette']
+    colours[: len(classes)] = dataset.metainfo['palette']
     shown = set()
 
     def mask(path):
@@ -44,9 +45,12 @@ def main():
     for axes in grid.flat:
         axes.axis('off')
     for i, name in enumerate(names):
-        pictures = (cv2.imread(paths[name]['img_path'])[..., ::-1], mask(paths[name]['seg_map_path']),
-                    mask(Path(found, 'masks', f'{name}.png')))
-        for axes, picture in zip(grid[i // columns, 3 * (i % columns):], pictures):
+        pictures = (
+            cv2.imread(paths[name]['img_path'])[..., ::-1],
+            mask(paths[name]['seg_map_path']),
+            mask(Path(found, 'masks', f'{name}.png')),
+        )
+        for axes, picture in zip(grid[i // columns, 3 * (i % columns) :], pictures):
             axes.imshow(picture)
     for axes, title in zip(grid[0], ('image', 'truth', 'prediction') * columns):
         axes.set_title(title)

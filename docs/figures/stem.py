@@ -1,5 +1,6 @@
 """Draws docs/results/cifar10-stem/stem.png from the study's runs.csv, and prints how much of its input a mixer reads
 outside the map, and the last training losses, as tables: `python docs/figures/stem.py`."""
+
 import csv
 import json
 import sys
@@ -57,18 +58,31 @@ def draw(accuracies):
     systems = [*names, 'ResNet-18']
     for i, augmentation in enumerate(('plain', 'augmented')):
         heights = [accuracies[f'{name} {augmentation}'] for name in systems]
-        drawn = bars.bar([k + 0.4 * i for k in range(len(systems))], heights, 0.38,
-                         label='crops and flips' if i else 'no augmentation')
+        drawn = bars.bar(
+            [k + 0.4 * i for k in range(len(systems))],
+            heights,
+            0.38,
+            label='crops and flips' if i else 'no augmentation',
+        )
         bars.bar_label(drawn, fmt='%.1f', fontsize=7)
-    bars.set(title='CycleMLP-B1 and ResNet-18, 10 epochs of 2,000 images', ylabel='test accuracy, %',
-             ylim=(0, 1.25 * max(accuracies.values())))
-    bars.set_xticks([k + 0.2 for k in range(len(systems))],
-                    [name.replace(' kernel', '\nkernel') for name in systems], fontsize=8)
+    bars.set(
+        title='CycleMLP-B1 and ResNet-18, 10 epochs of 2,000 images',
+        ylabel='test accuracy, %',
+        ylim=(0, 1.25 * max(accuracies.values())),
+    )
+    bars.set_xticks(
+        [k + 0.2 for k in range(len(systems))], [name.replace(' kernel', '\nkernel') for name in systems], fontsize=8
+    )
     bars.legend(fontsize='small')
     for name, variant in zip(names, VARIANTS):
         lines.plot(range(1, 5), [100 * share for share in shares(*variant)], marker='o', label=name)
-    lines.set(title=f'read outside the map, in images of {IMAGE}x{IMAGE}', xlabel='stage',
-              ylabel='% of what a shifting branch reads', xticks=range(1, 5), ylim=(0, None))
+    lines.set(
+        title=f'read outside the map, in images of {IMAGE}x{IMAGE}',
+        xlabel='stage',
+        ylabel='% of what a shifting branch reads',
+        xticks=range(1, 5),
+        ylim=(0, None),
+    )
     lines.grid(alpha=0.3)
     lines.legend(fontsize='small')
     figure.savefig(FOLDER / 'stem.png', dpi=110)

@@ -1,10 +1,18 @@
 """Checkpoints: reading files nobody vouches for, converting the authors' weights, checking that weights fit."""
+
 from .converting import Converted, convert, convert_file
 from .fitting import check_fits, load_strictly, unwrapped
 from .reading import read_checkpoint, register_safe_loader
 from .state_dicts import arch_of
 
 __all__ = [
-    'Converted', 'arch_of', 'check_fits', 'convert', 'convert_file', 'load_strictly', 'read_checkpoint',
-    'register_safe_loader', 'unwrapped'
+    'Converted',
+    'arch_of',
+    'check_fits',
+    'convert',
+    'convert_file',
+    'load_strictly',
+    'read_checkpoint',
+    'register_safe_loader',
+    'unwrapped',
 ]

@@ -1,4 +1,5 @@
 """The authors' weights under our names."""
+
 import os
 import re
 from pathlib import Path
@@ -24,6 +25,7 @@ class Converted(NamedTuple):
 
     ``form`` is ``classifier`` or ``dense`` (a norm an output stage, no head), ``num_classes`` None if dense.
     """
+
     arch: str
     form: str
     out_indices: Tuple[int, ...]
@@ -50,8 +52,9 @@ def _key_table() -> List[Tuple['re.Pattern', str]]:
     }
     for i in range(4):
         # `network` alternates stages and downsamplings; a norm has the index of its stage there.
-        table.update({rf'network\.{2 * i}\.(\d+)\.{old}': rf'backbone.stages.{i}.\1.{new}'
-                      for old, new in block.items()})
+        table.update(
+            {rf'network\.{2 * i}\.(\d+)\.{old}': rf'backbone.stages.{i}.\1.{new}' for old, new in block.items()}
+        )
         table[rf'norm{2 * i}\.(weight|bias)'] = rf'backbone.norm{i}.\1'
         if i < 3:
             table[rf'network\.{2 * i + 1}\.proj\.(weight|bias)'] = rf'backbone.downsamples.{i}.proj.\1'
@@ -74,22 +77,29 @@ def convert(state_dict: Mapping[str, Tensor], name: str = 'the state dict') -> C
         InputError: the state dict is of another network, incomplete, or of another kernel size than 3.
     """
     check_tensors(state_dict, name)
-    unusable = [key for key, value in state_dict.items()
-                if not value.is_floating_point() or value.layout is not torch.strided or value.is_meta]
+    unusable = [
+        key
+        for key, value in state_dict.items()
+        if not value.is_floating_point() or value.layout is not torch.strided or value.is_meta
+    ]
     if unusable:
-        raise InputError(f'expected dense floating-point tensors, but {name} holds others: {first(unusable)}; save '
-                         'the state dict in float32')
+        raise InputError(
+            f'expected dense floating-point tensors, but {name} holds others: {first(unusable)}; save '
+            'the state dict in float32'
+        )
     offsets = {key: value for key, value in state_dict.items() if _OFFSET.fullmatch(key)}
     converted = _rename({key: value for key, value in state_dict.items() if key not in offsets}, name)
 
     arch = arch_of(converted)
     if arch is None:
         numbers = numbers_of(converted)
-        raise InputError(f'expected a CycleMLP from b1 to b5, but {name} has stages of {numbers["depths"]} blocks and '
-                         f'{numbers["embed_dims"]} channels; give a file of one of them')
+        raise InputError(
+            f'expected a CycleMLP from b1 to b5, but {name} has stages of {numbers["depths"]} blocks and '
+            f'{numbers["embed_dims"]} channels; give a file of one of them'
+        )
     form = 'classifier' if 'norm.weight' in state_dict else 'dense'
     # The dense form has four norms, or three where its code was told to leave the first out.
-    out_indices = (3, ) if form == 'classifier' else (0, 1, 2, 3) if 'norm0.weight' in state_dict else (1, 2, 3)
+    out_indices = (3,) if form == 'classifier' else (0, 1, 2, 3) if 'norm0.weight' in state_dict else (1, 2, 3)
     backbone = CycleMLP(arch, out_indices=out_indices)
     expected = {f'backbone.{key}': value for key, value in backbone.state_dict().items()}
     num_classes = None
@@ -100,12 +110,14 @@ def convert(state_dict: Mapping[str, Tensor], name: str = 'the state dict') -> C
         expected['head.fc.bias'] = torch.empty(num_classes, device='meta')
     separating = differences(expected, converted)
     if separating:
-        raise InputError(f'expected a whole {form} CycleMLP {arch}, but {name} differs (our names): {separating}; '
-                         'take the complete original file')
+        raise InputError(
+            f'expected a whole {form} CycleMLP {arch}, but {name} differs (our names): {separating}; '
+            'take the complete original file'
+        )
     _check_offsets(offsets, state_dict, name)
     backbone.load_state_dict(
-        {key[len('backbone.'):]: value for key, value in converted.items() if key.startswith('backbone.')},
-        strict=True)
+        {key[len('backbone.') :]: value for key, value in converted.items() if key.startswith('backbone.')}, strict=True
+    )
     return Converted(arch, form, out_indices, num_classes, converted)
 
 
@@ -120,8 +132,9 @@ def convert_file(source: PathLike, target: PathLike) -> Converted:
     name, target = os.fspath(source), local_path(target)
     _check_target(target, name)
     result = convert(original_state_dict(read_checkpoint(name)), name)
-    meta = dict(arch=result.arch, form=result.form, num_classes=result.num_classes, source=name,
-                mmcyclemlp_version=__version__)
+    meta = dict(
+        arch=result.arch, form=result.form, num_classes=result.num_classes, source=name, mmcyclemlp_version=__version__
+    )
     # A clone, since torch.save writes the whole storage of a view.
     state_dict = {key: value.detach().clone() for key, value in result.state_dict.items()}
     _save(dict(meta=meta, state_dict=state_dict), target)
@@ -150,19 +163,25 @@ def _renamed(key: str) -> Optional[str]:
 def _rename(state_dict: Mapping[str, Tensor], name: str) -> StateDict:
     """Every key by the table, CycleFC weights [C, C, 1, 1] as matrices [C, C]."""
     if arch_of(state_dict):
-        raise InputError(f'expected original weights, but {name} holds CycleMLP {arch_of(state_dict)} under the names '
-                         'of mmcyclemlp; use it as it is')
+        raise InputError(
+            f'expected original weights, but {name} holds CycleMLP {arch_of(state_dict)} under the names '
+            'of mmcyclemlp; use it as it is'
+        )
     unknown = [key for key in state_dict if _renamed(key) is None]
     if unknown:
-        raise InputError(f'expected the keys of an original CycleMLP (such as network.0.0.attn.mlp_c.weight), but '
-                         f'{name} holds {first(unknown)}; give a file CycleMLP_B1.pth to CycleMLP_B5.pth or one of '
-                         'the same network')
+        raise InputError(
+            f'expected the keys of an original CycleMLP (such as network.0.0.attn.mlp_c.weight), but '
+            f'{name} holds {first(unknown)}; give a file CycleMLP_B1.pth to CycleMLP_B5.pth or one of '
+            'the same network'
+        )
     converted = {}
     for key, value in state_dict.items():
         new = cast(str, _renamed(key))
         if new in converted:  # `norm` and `norm6` share a place
-            raise InputError(f'expected a classifier or the dense form of CycleMLP, but {name} mixes both ({key}); '
-                             'give a file of one of them')
+            raise InputError(
+                f'expected a classifier or the dense form of CycleMLP, but {name} mixes both ({key}); '
+                'give a file of one of them'
+            )
         if '.shift_' in new and value.shape[2:] == (1, 1):
             value = value.flatten(1)
         converted[new] = value
@@ -178,13 +197,16 @@ def _check_offsets(offsets: Mapping[str, Tensor], state_dict: Mapping[str, Tenso
         layer = key.removesuffix('.offset')
         weight = state_dict.get(f'{layer}.weight')
         if weight is None:
-            raise InputError(f'expected a weight beside each offset, but {name} holds {key} alone; take the complete '
-                             'original file')
+            raise InputError(
+                f'expected a weight beside each offset, but {name} holds {key} alone; take the complete original file'
+            )
         if not _has_kernel_size(offset, layer, weight.shape[1], 3):
             other = next((k for k in range(1, 32, 2) if _has_kernel_size(offset, layer, weight.shape[1], k)), None)
             came = f'kernel size {other}' if other else 'none that CycleFC makes'
-            raise InputError(f'expected the offsets of kernel size 3, but those of {name} ({key}) are of {came}; give '
-                             'a file trained with kernel size 3')
+            raise InputError(
+                f'expected the offsets of kernel size 3, but those of {name} ({key}) are of {came}; give '
+                'a file trained with kernel size 3'
+            )
 
 
 def _has_kernel_size(offset: Tensor, layer: str, channels: int, k: int) -> bool:
@@ -199,11 +221,14 @@ def _check_target(target: Path, source: str) -> None:
     if os.path.isdir(target):
         raise InputError(f'expected a file to write, but {target} is a folder; give a name in it')
     if not os.path.isdir(target.parent):
-        raise InputError(f'expected an existing folder to write into, but {target.parent} is no folder; create '
-                         'it first')
+        raise InputError(
+            f'expected an existing folder to write into, but {target.parent} is no folder; create it first'
+        )
     if os.path.exists(target) and os.path.exists(local_path(source)) and os.path.samefile(target, local_path(source)):
-        raise InputError(f'expected another file to write than the one to read, but both are {target}; give the '
-                         'converted one a name of its own')
+        raise InputError(
+            f'expected another file to write than the one to read, but both are {target}; give the '
+            'converted one a name of its own'
+        )
 
 
 def _save(checkpoint: Dict[str, Any], target: Path) -> None:

@@ -1,4 +1,5 @@
 """Whether a checkpoint fits a model, and loading it strictly."""
+
 import os
 from typing import Any, Mapping, cast
 
@@ -27,8 +28,10 @@ def check_fits(model: nn.Module, checkpoint: Mapping[str, Any], path: PathLike) 
     name = os.fspath(path)
     state_dict = checkpoint.get('state_dict', checkpoint)
     if any(is_original(key) for key in original_state_dict(checkpoint)):
-        raise InputError(f'expected weights of mmcyclemlp, but {name} holds original CycleMLP weights; convert them '
-                         f'with `python tools/convert_checkpoint.py {name} CONVERTED.pth`')
+        raise InputError(
+            f'expected weights of mmcyclemlp, but {name} holds original CycleMLP weights; convert them '
+            f'with `python tools/convert_checkpoint.py {name} CONVERTED.pth`'
+        )
     check_tensors(state_dict, name)
     expected = unwrapped(model).state_dict()
     separating = differences(expected, state_dict)
@@ -36,11 +39,15 @@ def check_fits(model: nn.Module, checkpoint: Mapping[str, Any], path: PathLike) 
         return
     held, built = arch_of(state_dict), arch_of(expected)
     if held and built and held != built:
-        raise InputError(f'{name} holds CycleMLP {held}, the config builds CycleMLP {built}; take the config of this '
-                         'checkpoint, or a checkpoint of this config')
-    raise InputError(f'{name} does not fit the model of the config: {separating}; take the config it was trained '
-                     "with, or give weights of the backbone alone by init_cfg=dict(type='Pretrained', "
-                     "checkpoint=FILE, prefix='backbone.')")
+        raise InputError(
+            f'{name} holds CycleMLP {held}, the config builds CycleMLP {built}; take the config of this '
+            'checkpoint, or a checkpoint of this config'
+        )
+    raise InputError(
+        f'{name} does not fit the model of the config: {separating}; take the config it was trained '
+        "with, or give weights of the backbone alone by init_cfg=dict(type='Pretrained', "
+        "checkpoint=FILE, prefix='backbone.')"
+    )
 
 
 def load_strictly(model: nn.Module, checkpoint: Mapping[str, Any], path: PathLike) -> None:

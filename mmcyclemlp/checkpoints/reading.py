@@ -1,4 +1,5 @@
 """Reading checkpoints nobody vouches for, without running what they hold."""
+
 import argparse
 import contextlib
 import http.client
@@ -47,8 +48,10 @@ def read_checkpoint(source: PathLike) -> Dict[str, Any]:
         _check_readable(path, name)
         checkpoint = _load(path, name)
     if not isinstance(checkpoint, dict):
-        raise InputError(f'expected a checkpoint (a dict with a state dict), but {name} holds a '
-                         f'{type(checkpoint).__name__}; check that it is the right file')
+        raise InputError(
+            f'expected a checkpoint (a dict with a state dict), but {name} holds a '
+            f'{type(checkpoint).__name__}; check that it is the right file'
+        )
     return checkpoint
 
 
@@ -89,8 +92,10 @@ def _local_copy(name: str) -> Iterator[Path]:
         try:
             torch.hub.download_url_to_file(name, str(path), progress=sys.stderr.isatty())
         except (OSError, ValueError, http.client.HTTPException) as error:
-            raise InputError(f'could not download {name} ({getattr(error, "reason", error)}); check the address and '
-                             'the network, or download the file yourself and give its path') from error
+            raise InputError(
+                f'could not download {name} ({getattr(error, "reason", error)}); check the address and '
+                'the network, or download the file yourself and give its path'
+            ) from error
         finally:
             socket.setdefaulttimeout(timeout)
         yield path
@@ -109,8 +114,9 @@ def _check_readable(path: Path, name: str) -> None:
         raise InputError(f'could not read {name} ({error.strerror}); check its permissions') from error
     # torch.save writes a zip archive, whose directory stands at the end.
     if not head or (head.startswith(b'PK') and not zipfile.is_zipfile(path)):
-        raise InputError(f'expected a whole checkpoint, but {name} is {"truncated" if head else "empty"}; copy or '
-                         'download it again')
+        raise InputError(
+            f'expected a whole checkpoint, but {name} is {"truncated" if head else "empty"}; copy or download it again'
+        )
 
 
 def _load(path: Any, name: str) -> Any:
@@ -122,23 +128,38 @@ def _load(path: Any, name: str) -> Any:
     except Exception as error:
         refused = re.search(r'GLOBAL (\S+)', str(error)) if isinstance(error, UnpicklingError) else None
         if refused:
-            raise InputError(f'expected only tensors and plain values, but {name} asks to run {refused[1]}, and was '
-                             'not read; ask its author for a file of the state dict alone') from error
-        raise InputError(f'expected a checkpoint written by torch.save, but {name} is damaged or something else; '
-                         'copy or download it again') from error
+            raise InputError(
+                f'expected only tensors and plain values, but {name} asks to run {refused[1]}, and was '
+                'not read; ask its author for a file of the state dict alone'
+            ) from error
+        raise InputError(
+            f'expected a checkpoint written by torch.save, but {name} is damaged or something else; '
+            'copy or download it again'
+        ) from error
 
 
 def _safe_globals() -> List[Union[Callable, Tuple[Callable, str]]]:
     """What a checkpoint may name beside tensors: values of numpy, HistoryBuffer and argparse.Namespace."""
     multiarray = (np._core if hasattr(np, '_core') else np.core).multiarray
     # numpy 1 and 2 write the same functions under different names.
-    arrays = [(getattr(multiarray, function), f'numpy.{core}.multiarray.{function}')
-              for core in ('core', '_core') for function in ('_reconstruct', 'scalar')]
+    arrays = [
+        (getattr(multiarray, function), f'numpy.{core}.multiarray.{function}')
+        for core in ('core', '_core')
+        for function in ('_reconstruct', 'scalar')
+    ]
     dtypes = {type(np.dtype(code)) for code in '?bhilqBHILQefd'}
-    return [argparse.Namespace, HistoryBuffer, slice, np.ndarray, np.dtype, *dtypes, *arrays,
-            (_history_buffer_method, 'builtins.getattr'),
-            # A dataset's metainfo may hold parts of its config; they come back as plain dicts.
-            (dict, 'mmengine.config.config.ConfigDict')]
+    return [
+        argparse.Namespace,
+        HistoryBuffer,
+        slice,
+        np.ndarray,
+        np.dtype,
+        *dtypes,
+        *arrays,
+        (_history_buffer_method, 'builtins.getattr'),
+        # A dataset's metainfo may hold parts of its config; they come back as plain dicts.
+        (dict, 'mmengine.config.config.ConfigDict'),
+    ]
 
 
 def _history_buffer_method(owner: Any, name: Any) -> Callable:

@@ -1,4 +1,5 @@
 """What a state dict holds: whose network it is, and how it differs from another."""
+
 import re
 from collections import defaultdict
 from typing import Any, Dict, Iterable, Mapping, Optional, Tuple
@@ -26,16 +27,22 @@ def numbers_of(state_dict: Mapping[str, Any]) -> Dict[str, Tuple[float, ...]]:
     return dict(
         depths=tuple(len(blocks) for blocks in shapes),
         embed_dims=tuple(blocks[0][1] for blocks in shapes),
-        mlp_ratios=tuple(blocks[0][0] / blocks[0][1] for blocks in shapes))
+        mlp_ratios=tuple(blocks[0][0] / blocks[0][1] for blocks in shapes),
+    )
 
 
 def differences(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str:
     """What separates two state dicts, the first few of each kind; empty if keys and shapes are the same."""
-    reshaped = [f'{key} {list(found[key].shape)} instead of {list(value.shape)}' for key, value in expected.items()
-                if key in found and found[key].shape != value.shape]
-    kinds = (('missing', [key for key in expected if key not in found]),
-             ('unexpected', [key for key in found if key not in expected]),
-             ('of another shape', reshaped))
+    reshaped = [
+        f'{key} {list(found[key].shape)} instead of {list(value.shape)}'
+        for key, value in expected.items()
+        if key in found and found[key].shape != value.shape
+    ]
+    kinds = (
+        ('missing', [key for key in expected if key not in found]),
+        ('unexpected', [key for key in found if key not in expected]),
+        ('of another shape', reshaped),
+    )
     return ', '.join(f'{kind} {first(items)}' for kind, items in kinds if items)
 
 
@@ -50,8 +57,11 @@ def check_tensors(state_dict: Any, name: str) -> None:
     """Raise InputError unless this is a dict of key to real tensor."""
     if not isinstance(state_dict, Mapping) or not state_dict:
         raise InputError(f'expected a state dict, but {name} holds none; check that it is the right file')
-    others = [str(key) for key, value in state_dict.items()
-              if not isinstance(key, str) or not isinstance(value, Tensor)]
+    others = [
+        str(key) for key, value in state_dict.items() if not isinstance(key, str) or not isinstance(value, Tensor)
+    ]
     if others:
-        raise InputError(f'expected a state dict of tensors, but in {name} these are none: {first(others)}; check '
-                         'that it is the right file')
+        raise InputError(
+            f'expected a state dict of tensors, but in {name} these are none: {first(others)}; check '
+            'that it is the right file'
+        )

@@ -1,4 +1,5 @@
 """Checks before a run: annotations, masks and the weights it starts from."""
+
 from mmengine import Config
 
 from .detection import check_annotations

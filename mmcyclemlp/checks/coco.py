@@ -1,4 +1,5 @@
 """Faults in a file of COCO annotations: those that stop training or scoring, and those that mmdet skips."""
+
 import json
 import math
 from collections import defaultdict
@@ -21,6 +22,7 @@ SIZE_TOLERANCE = 1  # pixels that a box may reach out of its image without a wor
 class Use(NamedTuple):
     """What is done with a file: ``name`` of the dataset's section in the config, its ``classes``, whether
     ``masks`` are read at all, as run lengths too (``run_lengths``), and by COCO's metric (``scores_masks``)."""
+
     name: str
     classes: Sequence[str]
     masks: bool
@@ -52,21 +54,32 @@ def read_coco(path: Path, advice: str, keys: Sequence[str] = KEYS) -> Dict[str, 
     if not path.is_file():
         names = sorted(entry.name for entry in path.parent.glob('*.json')) if path.parent.is_dir() else []
         near = get_close_matches(path.name, names, 1, 0.3)
-        raise InputError(f"expected annotations in COCO's format, but {path} does not exist; "
-                         + (f'did you mean {path.parent / near[0]}?' if near else advice))
+        raise InputError(
+            f"expected annotations in COCO's format, but {path} does not exist; "
+            + (f'did you mean {path.parent / near[0]}?' if near else advice)
+        )
     try:
         with path.open(encoding='utf-8') as file:
             content = json.load(file)
     except json.JSONDecodeError as error:
-        raise InputError(f"expected annotations in COCO's format, but {path} is no whole json ({error.msg}, line "
-                         f'{error.lineno} column {error.colno}); copy or make it again') from error
+        raise InputError(
+            f"expected annotations in COCO's format, but {path} is no whole json ({error.msg}, line "
+            f'{error.lineno} column {error.colno}); copy or make it again'
+        ) from error
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f'could not read {path} ({error}); copy or make it again') from error
-    wrong = [key for key in keys if not isinstance(content, dict) or not isinstance(content.get(key), list)
-             or not all(isinstance(entry, dict) for entry in content[key])]
+    wrong = [
+        key
+        for key in keys
+        if not isinstance(content, dict)
+        or not isinstance(content.get(key), list)
+        or not all(isinstance(entry, dict) for entry in content[key])
+    ]
     if wrong:
-        raise InputError("expected annotations in COCO's format (a dict with lists of images, annotations and "
-                         f'categories), but {path} has no {" and no ".join(wrong)}; give the right file')
+        raise InputError(
+            "expected annotations in COCO's format (a dict with lists of images, annotations and "
+            f'categories), but {path} has no {" and no ".join(wrong)}; give the right file'
+        )
     return content
 
 
@@ -75,8 +88,10 @@ def check_images(path: Path, images: List[dict]) -> Dict[Any, dict]:
     for i, image in enumerate(images):
         _require(path, f'images[{i}]', image, 'id', 'file_name', 'width', 'height')
         if not all(_is_number(image[side]) and image[side] > 0 for side in ('width', 'height')):
-            raise InputError(f'{path}: image {image["file_name"]} has size {image["width"]} x {image["height"]}; '
-                             'expected two positive numbers')
+            raise InputError(
+                f'{path}: image {image["file_name"]} has size {image["width"]} x {image["height"]}; '
+                'expected two positive numbers'
+            )
     if not images:
         raise InputError(f'expected images in {path}, but it lists none; give the right file')
     _check_unique(path, 'image id', (image['id'] for image in images))
@@ -92,20 +107,26 @@ def check_categories(path: Path, categories: List[dict], use: Use) -> Set[Any]:
     for i, category in enumerate(categories):
         _require(path, f'categories[{i}]', category, 'id', 'name')
     if isinstance(use.classes, str):
-        raise InputError(f'{use.name}.metainfo.classes must be a tuple of names, got {use.classes!r}; a tuple of one '
-                         f'name is ({use.classes!r}, )')
+        raise InputError(
+            f'{use.name}.metainfo.classes must be a tuple of names, got {use.classes!r}; a tuple of one '
+            f'name is ({use.classes!r}, )'
+        )
     names = [category['name'] for category in categories]
     missing = [name for name in use.classes if name not in names]
     if missing:
-        raise InputError(f'{path} lists the categories {some(names)}, but not {some(missing)} of the classes of '
-                         f'{use.name}; set its metainfo=dict(classes=({_tuple(names)})), and num_classes in the model')
+        raise InputError(
+            f'{path} lists the categories {some(names)}, but not {some(missing)} of the classes of '
+            f'{use.name}; set its metainfo=dict(classes=({_tuple(names)})), and num_classes in the model'
+        )
     chosen = [category for category in categories if category['name'] in use.classes]
     _check_unique(path, 'category id', (category['id'] for category in categories))
     _check_unique(path, 'category', (category['name'] for category in chosen))
     order = [category['name'] for category in chosen]
     if order != list(use.classes):
-        raise InputError(f'{path} lists the categories {some(order)}, but the classes of {use.name} are in another '
-                         f'order, and mmdet would mix up their names; set its metainfo=dict(classes=({_tuple(order)}))')
+        raise InputError(
+            f'{path} lists the categories {some(order)}, but the classes of {use.name} are in another '
+            f'order, and mmdet would mix up their names; set its metainfo=dict(classes=({_tuple(order)}))'
+        )
     return {category['id'] for category in chosen}
 
 
@@ -120,9 +141,11 @@ def check_entries(path: Path, content: Dict[str, list], images: Dict[Any, dict],
             raise InputError(f'{path}: annotation id {key} is there twice; number the annotations anew')
         entries.ids.add(key)
         if category not in listed:
-            raise InputError(f'{path}: annotation {key} has category_id {category}, but categories lists '
-                             f'{some(sorted(listed, key=str))}, and mmdet would take what it shows for background; '
-                             'correct the ids')
+            raise InputError(
+                f'{path}: annotation {key} has category_id {category}, but categories lists '
+                f'{some(sorted(listed, key=str))}, and mmdet would take what it shows for background; '
+                'correct the ids'
+            )
         if image is None:
             entries.add(UNKNOWN_IMAGE, key)
             continue
@@ -155,8 +178,10 @@ def _box_kind(path: Path, entry: dict, image: dict) -> Optional[str]:
     _require(path, f'annotation {entry["id"]}', entry, 'bbox', 'area')
     box, area = entry['bbox'], entry['area']
     if not (isinstance(box, list) and len(box) == 4 and all(map(_is_number, box)) and _is_number(area)):
-        raise InputError(f'{path}: annotation {entry["id"]} has bbox {box} and area {area}; expected four numbers x, '
-                         'y, width, height, and one')
+        raise InputError(
+            f'{path}: annotation {entry["id"]} has bbox {box} and area {area}; expected four numbers x, '
+            'y, width, height, and one'
+        )
     x, y, w, h = box
     width, height = image['width'], image['height']
     if w < 1 or h < 1 or area <= 0:
@@ -170,12 +195,14 @@ def _mask_is_read(path: Path, entry: dict, image: dict, use: Use) -> bool:
     """Whether mmdet reads the mask of an annotation that it keeps, or ignores it; InputError if neither."""
     where, mask = f'{path}: annotation {entry["id"]}', entry.get('segmentation')
     if not mask:
-        raise InputError(f'{where} has no segmentation, but {use.name} reads masks; add it, or take a config for '
-                         'boxes only')
+        raise InputError(
+            f'{where} has no segmentation, but {use.name} reads masks; add it, or take a config for boxes only'
+        )
     if isinstance(mask, list):
         if not all(isinstance(polygon, list) and all(map(_is_number, polygon)) for polygon in mask):
-            raise InputError(f'{where} has a segmentation that is no list of polygons [x1, y1, x2, y2, ...]; correct '
-                             'it')
+            raise InputError(
+                f'{where} has a segmentation that is no list of polygons [x1, y1, x2, y2, ...]; correct it'
+            )
         polygons = [polygon for polygon in mask if len(polygon) >= 6 and len(polygon) % 2 == 0]
         valid = is_read = bool(polygons)
         area = sum(map(_polygon_area, polygons))
@@ -186,11 +213,15 @@ def _mask_is_read(path: Path, entry: dict, image: dict, use: Use) -> bool:
     else:
         raise InputError(f'{where} has a segmentation of type {type(mask).__name__}; expected polygons or run lengths')
     if use.scores_masks and not valid:
-        raise InputError(f"{where} has a segmentation that COCO's metric cannot read; expected polygons of at least "
-                         'three points, or run lengths with size and counts')
+        raise InputError(
+            f"{where} has a segmentation that COCO's metric cannot read; expected polygons of at least "
+            'three points, or run lengths with size and counts'
+        )
     if is_read and area == 0:
-        raise InputError(f'{where} has a mask of no area though its area is {entry["area"]}, and would teach the mask '
-                         'head to see nothing there; correct or remove it')
+        raise InputError(
+            f'{where} has a mask of no area though its area is {entry["area"]}, and would teach the mask '
+            'head to see nothing there; correct or remove it'
+        )
     return is_read
 
 
@@ -201,15 +232,20 @@ def _polygon_area(polygon: List[float]) -> float:
 
 def _run_length_area(where: str, mask: dict, image: dict) -> int:
     from pycocotools import mask as coco_mask
+
     size, expected, counts = list(mask['size']), [image['height'], image['width']], mask['counts']
     if size != expected:
-        raise InputError(f'{where} has a mask of size {size}, but its image {image["file_name"]} is {expected} '
-                         '(height, width); correct one of them')
+        raise InputError(
+            f'{where} has a mask of size {size}, but its image {image["file_name"]} is {expected} '
+            '(height, width); correct one of them'
+        )
     if isinstance(counts, str):
         return int(coco_mask.area(dict(size=size, counts=counts.encode())))
     if sum(counts) != size[0] * size[1]:
-        raise InputError(f'{where} has run lengths of {sum(counts)} pixels, but its image {image["file_name"]} has '
-                         f'{size[0] * size[1]}; correct them')
+        raise InputError(
+            f'{where} has run lengths of {sum(counts)} pixels, but its image {image["file_name"]} has '
+            f'{size[0] * size[1]}; correct them'
+        )
     return sum(counts[1::2])
 
 

@@ -1,4 +1,5 @@
 """Check the annotation files of a detection run before it starts; mmdet finds faults late or not at all."""
+
 import logging
 import os
 from collections import defaultdict
@@ -27,6 +28,7 @@ OUTCOMES = {
 class Source(NamedTuple):
     """A dataset of a config: its section's ``name``, built but not loaded, the ``transforms`` that its items go
     through, and the CocoMetric that scores it, if any."""
+
     name: str
     dataset: Any
     transforms: Sequence[dict]
@@ -48,8 +50,13 @@ class Source(NamedTuple):
         loader = self.transform('LoadAnnotations') or {}
         scored = self.metric.get('metric', 'bbox')
         scores_masks = 'segm' in ([scored] if isinstance(scored, str) else scored)
-        return coco.Use(self.name, self.dataset.metainfo.get('classes', ()),
-                        loader.get('with_mask', False) or scores_masks, loader.get('poly2mask', True), scores_masks)
+        return coco.Use(
+            self.name,
+            self.dataset.metainfo.get('classes', ()),
+            loader.get('with_mask', False) or scores_masks,
+            loader.get('poly2mask', True),
+            scores_masks,
+        )
 
 
 def check_annotations(config: Config, *splits: str) -> None:
@@ -85,12 +92,17 @@ def _sources(config: Config, split: str) -> Iterator[Source]:
     """The datasets of a split whose file is read as CocoDataset reads it."""
     from mmdet.datasets import CocoDataset
     from mmdet.registry import DATASETS
+
     metric = next(iter(metrics(config, split, 'CocoMetric')), {})
     for name, section, transforms in datasets(config, split):
         kind = DATASETS.get(section['type']) if isinstance(section['type'], str) else section['type']
-        if ('ann_file' not in section or not isinstance(kind, type) or not issubclass(kind, CocoDataset)
-                or kind.load_data_list is not CocoDataset.load_data_list
-                or kind.parse_data_info is not CocoDataset.parse_data_info):
+        if (
+            'ann_file' not in section
+            or not isinstance(kind, type)
+            or not issubclass(kind, CocoDataset)
+            or kind.load_data_list is not CocoDataset.load_data_list
+            or kind.parse_data_info is not CocoDataset.parse_data_info
+        ):
             continue
         settings = {key: value for key, value in section.items() if key not in ('type', '_scope_')}
         dataset = kind(**{**settings, 'pipeline': [], 'lazy_init': True})
@@ -111,14 +123,21 @@ def _check_source(source: Source) -> Dict[Any, dict]:
     entries = coco.check_entries(path, content, images, chosen, use)
     if not entries.kept and 'annotations' in keys:
         reasons = ''.join(f'; {count:,} {kind}' for kind, count in entries.counts.items())
-        raise InputError(f'expected annotations of the classes of {source.name} in {path}, but of '
-                         f'{len(content["annotations"]):,} none is left{reasons}; correct the file')
-    loaded = [image for key, image in images.items()
-              if min(image['width'], image['height']) >= source.filters.get('min_size', 0)
-              and (key in entries.annotated or not source.filters.get('filter_empty_gt'))]
+        raise InputError(
+            f'expected annotations of the classes of {source.name} in {path}, but of '
+            f'{len(content["annotations"]):,} none is left{reasons}; correct the file'
+        )
+    loaded = [
+        image
+        for key, image in images.items()
+        if min(image['width'], image['height']) >= source.filters.get('min_size', 0)
+        and (key in entries.annotated or not source.filters.get('filter_empty_gt'))
+    ]
     if not loaded:
-        raise InputError(f'{source.name}.filter_cfg={dict(source.filters)} leaves none of the {len(images):,} images '
-                         f'of {path}; change it')
+        raise InputError(
+            f'{source.name}.filter_cfg={dict(source.filters)} leaves none of the {len(images):,} images '
+            f'of {path}; change it'
+        )
     _check_files(source, loaded)
     _tell(source, entries, images, len(content.get('annotations', ())))
     return images
@@ -129,8 +148,10 @@ def _check_files(source: Source, images: List[dict]) -> None:
     loader = source.transform('LoadImageFromFile') or source.transform('LoadReadableImage')
     prefix = source.dataset.data_prefix.get('img')
     if prefix is None:
-        raise InputError(f'{source.name}.data_prefix must name the folder of the images as dict(img=FOLDER), got '
-                         f'{source.dataset.data_prefix}')
+        raise InputError(
+            f'{source.name}.data_prefix must name the folder of the images as dict(img=FOLDER), got '
+            f'{source.dataset.data_prefix}'
+        )
     if loader is None or loader.get('skipped') or loader.get('backend_args') or '://' in prefix:
         return
     folders = defaultdict(list)
@@ -142,40 +163,50 @@ def _check_files(source: Source, images: List[dict]) -> None:
         there = set(os.listdir(folder)) if os.path.isdir(folder) else set()
         missing += [os.path.join(folder, name) for name in names if name not in there]
     if missing:
-        raise InputError(f'expected the images that {source.path} lists, but {len(missing):,} of {len(images):,} are '
-                         f'missing: {coco.some(missing, 3)}; put them there, or correct {source.name}.data_prefix')
+        raise InputError(
+            f'expected the images that {source.path} lists, but {len(missing):,} of {len(images):,} are '
+            f'missing: {coco.some(missing, 3)}; put them there, or correct {source.name}.data_prefix'
+        )
 
 
 def _check_metric(name: str, ann_file: str, sources: List[Source], images: Dict[Path, Dict[Any, dict]]) -> None:
     """CocoMetric scores over all images of its own file, whatever the dataset loads."""
     part = next((source for source in sources if source.dataset._indices is not None), None)
     if part:
-        raise InputError(f'{part.name}.indices takes a part of {part.path}, but {name} scores over all of {ann_file}, '
-                         'and the rest would count as missed; make a file of the part with '
-                         'tools/datasets/subset_coco.py')
+        raise InputError(
+            f'{part.name}.indices takes a part of {part.path}, but {name} scores over all of {ann_file}, '
+            'and the rest would count as missed; make a file of the part with '
+            'tools/datasets/subset_coco.py'
+        )
     path, advice = Path(ann_file), f'set {name}.ann_file'
     scored = images[path] if path in images else coco.check_images(path, coco.read_coco(path, advice)['images'])
     loaded = {key for part in images.values() for key in part}
     differing = sorted(loaded ^ set(scored), key=str)
     if differing:
-        raise InputError(f'{name} scores over the images of {path}, but {len(differing):,} of them or of '
-                         f'{coco.some(list(images))} are in one only, such as id {differing[0]}; {advice} to the file '
-                         'of the dataset')
+        raise InputError(
+            f'{name} scores over the images of {path}, but {len(differing):,} of them or of '
+            f'{coco.some(list(images))} are in one only, such as id {differing[0]}; {advice} to the file '
+            'of the dataset'
+        )
 
 
 def _tell(source: Source, entries: coco.Entries, images: Dict[Any, dict], total: int) -> None:
     """Warn about each kind of entry that mmdet skips."""
     for kind, count in entries.counts.items():
         scored = "; COCO's metric counts them as missed" if source.metric and kind in (coco.OUTSIDE, coco.SMALL) else ''
-        _warn(f'{source.path}: {count:,} of {total:,} {kind} (the first is annotation {entries.first[kind]}): '
-              f'{OUTCOMES[kind]}{scored}')
+        _warn(
+            f'{source.path}: {count:,} of {total:,} {kind} (the first is annotation {entries.first[kind]}): '
+            f'{OUTCOMES[kind]}{scored}'
+        )
     if source.metric and 0 in entries.ids:
         _warn(f"{source.path}: COCO's metric never finds annotation 0; number the annotations from 1")
     empty = [image['file_name'] for key, image in images.items() if key not in entries.annotated]
     if empty and not source.dataset.test_mode:
         outcome = 'mmdet leaves them out' if source.filters.get('filter_empty_gt') else 'they count as background'
-        _warn(f'{source.path}: {len(empty):,} of {len(images):,} images have no annotation of the classes (the first '
-              f'is {empty[0]}): {outcome}')
+        _warn(
+            f'{source.path}: {len(empty):,} of {len(images):,} images have no annotation of the classes (the first '
+            f'is {empty[0]}): {outcome}'
+        )
 
 
 def _warn(line: str) -> None:

@@ -1,4 +1,5 @@
 """Check masks and labels of a segmentation run before it starts; mmseg finds faults late or not at all."""
+
 import os
 import re
 from pathlib import Path
@@ -15,6 +16,7 @@ IGNORED = 255  # what mmseg ignores unless told otherwise
 
 class Source(NamedTuple):
     """A dataset of a config: its section's dotted name, its images with their masks, and what these may hold."""
+
     name: str
     pairs: List[Tuple[str, str]]
     missing: List[Tuple[str, str]]  # pairs whose mask is not there
@@ -33,6 +35,7 @@ def mask_sources(config: Config, *splits: str) -> Iterator[Source]:
     """
     from mmseg.datasets import BaseSegDataset
     from mmseg.registry import DATASETS
+
     heads = _heads(config)
     for split in splits:
         for name, section, _ in datasets(config, split):
@@ -42,15 +45,21 @@ def mask_sources(config: Config, *splits: str) -> Iterator[Source]:
             dataset.full_init()
             items = [dataset.get_data_info(i) for i in range(len(dataset))]
             if not items or any('seg_map_path' not in item for item in items):
-                raise InputError(f'expected images with masks from {name}, but it has {"no masks" if items else "none"}'
-                                 '; set its data_root and data_prefix=dict(img_path=FOLDER, seg_map_path=FOLDER)')
+                raise InputError(
+                    f'expected images with masks from {name}, but it has {"no masks" if items else "none"}'
+                    '; set its data_root and data_prefix=dict(img_path=FOLDER, seg_map_path=FOLDER)'
+                )
             pairs = [(item['img_path'], item['seg_map_path']) for item in items]
             ignored = heads[0][1].get('ignore_index', IGNORED) if heads else dataset.ignore_index
             # Of custom classes, the files hold those that they are chosen from.
             classes = dataset.METAINFO['classes'] if dataset.label_map else dataset.metainfo['classes']
-            yield Source(name, pairs, *_unmatched(dataset, pairs),
-                         Labels(len(classes), ignored, bool(dataset.reduce_zero_label)),
-                         len(dataset.metainfo['classes']))
+            yield Source(
+                name,
+                pairs,
+                *_unmatched(dataset, pairs),
+                Labels(len(classes), ignored, bool(dataset.reduce_zero_label)),
+                len(dataset.metainfo['classes']),
+            )
 
 
 def check_masks(config: Config, *splits: str) -> None:
@@ -66,14 +75,18 @@ def check_masks(config: Config, *splits: str) -> None:
     for source in mask_sources(config, *splits):
         if source.missing:
             image, mask = source.missing[0]
-            raise InputError(f'expected a mask for each image of {source.name}, but {len(source.missing):,} of '
-                             f'{len(source.pairs):,} are not there, such as {mask} for {image}; add them, or correct '
-                             'data_prefix and seg_map_suffix of the dataset')
+            raise InputError(
+                f'expected a mask for each image of {source.name}, but {len(source.missing):,} of '
+                f'{len(source.pairs):,} are not there, such as {mask} for {image}; add them, or correct '
+                'data_prefix and seg_map_suffix of the dataset'
+            )
         for name, head in _heads(config):
             if head.get('num_classes', source.num_classes) != source.num_classes:
-                raise InputError(f'expected as many classes of {name} as of {source.name}, but they have '
-                                 f'{head["num_classes"]} and {source.num_classes}; set {name}.num_classes='
-                                 f'{source.num_classes}')
+                raise InputError(
+                    f'expected as many classes of {name} as of {source.name}, but they have '
+                    f'{head["num_classes"]} and {source.num_classes}; set {name}.num_classes='
+                    f'{source.num_classes}'
+                )
 
 
 def _check_ignored(config: Config) -> None:
@@ -87,8 +100,10 @@ def _check_ignored(config: Config) -> None:
     first, value = next(iter(places.items()))
     other = next((place for place in places if places[place] != value), None)
     if other is not None:
-        raise InputError(f'expected one value for pixels of no class, but {first} is {value} and {other} is '
-                         f'{places[other]} ({IGNORED} unless it is set); set both to the same')
+        raise InputError(
+            f'expected one value for pixels of no class, but {first} is {value} and {other} is '
+            f'{places[other]} ({IGNORED} unless it is set); set both to the same'
+        )
 
 
 def _model(config: Config) -> dict:
@@ -99,8 +114,11 @@ def _model(config: Config) -> dict:
 
 def _heads(config: Config) -> List[Tuple[str, dict]]:
     """Decode and auxiliary heads with their dotted names."""
-    return [(name, section) for name, section in walk(_model(config), 'model')
-            if re.fullmatch(r'model\.(decode|auxiliary)_head(\.\d+)?', name)]
+    return [
+        (name, section)
+        for name, section in walk(_model(config), 'model')
+        if re.fullmatch(r'model\.(decode|auxiliary)_head(\.\d+)?', name)
+    ]
 
 
 def _unmatched(dataset: Any, pairs: List[Tuple[str, str]]) -> Tuple[List[Tuple[str, str]], List[str]]:

@@ -1,4 +1,5 @@
 """Check the weights that a run starts from before the model is built."""
+
 from pathlib import Path
 from typing import Any, Mapping, Optional
 
@@ -25,13 +26,17 @@ def last_checkpoint(work_dir: str) -> Optional[Path]:
 def check_resumable(config: Config, checkpoint: Mapping[str, Any], path: Any) -> None:
     """Raise InputError for a checkpoint without the state of its run, or one whose run was complete."""
     if not {'meta', 'message_hub', 'optimizer'} <= set(checkpoint):
-        raise InputError(f'--resume expects a checkpoint with the state of its run, but {path} holds weights only; to '
-                         f'start from them, use --cfg-options load_from={path}')
+        raise InputError(
+            f'--resume expects a checkpoint with the state of its run, but {path} holds weights only; to '
+            f'start from them, use --cfg-options load_from={path}'
+        )
     for unit, limit in (('epoch', 'max_epochs'), ('iter', 'max_iters')):
         done, target = checkpoint['meta'].get(unit, 0), config.train_cfg.get(limit)
         if target is not None and done >= target:
-            raise InputError(f'--resume expects something left to do, but {path} has {done} of {target} {unit}s done; '
-                             f'raise train_cfg.{limit} by --cfg-options, or test it')
+            raise InputError(
+                f'--resume expects something left to do, but {path} has {done} of {target} {unit}s done; '
+                f'raise train_cfg.{limit} by --cfg-options, or test it'
+            )
 
 
 def check_pretrained(config: Config) -> None:
@@ -46,8 +51,9 @@ def check_pretrained(config: Config) -> None:
         if '://' in path:
             continue
         if not Path(path).expanduser().exists():
-            raise InputError(f'expected the weights of {name} in {path}, which does not exist; '
-                             f'{_remedy(name, section, path)}')
+            raise InputError(
+                f'expected the weights of {name} in {path}, which does not exist; {_remedy(name, section, path)}'
+            )
         checkpoint = read_checkpoint(path)
         if section.get('type') == 'CycleMLP':
             _check_holds(name, section, init_cfg, checkpoint.get('state_dict', checkpoint))
@@ -71,16 +77,26 @@ def _check_holds(name: str, section: dict, init_cfg: dict, state_dict: Any) -> N
     path, arch = init_cfg['checkpoint'], section.get('arch', 'b1')
     prefix = f'{init_cfg["prefix"].rstrip(".")}.' if init_cfg.get('prefix') else ''
     entries = state_dict.items() if isinstance(state_dict, dict) else ()
-    weights = {key[len(prefix):]: value for key, value in entries
-               if isinstance(key, str) and key.startswith(prefix) and isinstance(value, torch.Tensor)}
+    weights = {
+        key[len(prefix) :]: value
+        for key, value in entries
+        if isinstance(key, str) and key.startswith(prefix) and isinstance(value, torch.Tensor)
+    }
     held = arch_of(weights)
     if held and isinstance(arch, str) and held != arch:
-        raise InputError(f'expected the weights of CycleMLP {arch} for {name}, but {path} holds CycleMLP {held}; set '
-                         f'{name}.arch={held}, or give the checkpoint of {arch}')
+        raise InputError(
+            f'expected the weights of CycleMLP {arch} for {name}, but {path} holds CycleMLP {held}; set '
+            f'{name}.arch={held}, or give the checkpoint of {arch}'
+        )
     with torch.device('meta'):
         expected = MODELS.build({**section, 'init_cfg': None}).state_dict()
-    absent = [prefix + key for key, value in expected.items()
-              if not key.startswith('norm') and (key not in weights or weights[key].shape != value.shape)]
+    absent = [
+        prefix + key
+        for key, value in expected.items()
+        if not key.startswith('norm') and (key not in weights or weights[key].shape != value.shape)
+    ]
     if absent:
-        raise InputError(f'expected the weights of {name} in {path}, but {absent[0]} and {len(absent) - 1} more are '
-                         f'not there in its shapes; correct the prefix, or {_remedy(name, section, path)}')
+        raise InputError(
+            f'expected the weights of {name} in {path}, but {absent[0]} and {len(absent) - 1} more are '
+            f'not there in its shapes; correct the prefix, or {_remedy(name, section, path)}'
+        )

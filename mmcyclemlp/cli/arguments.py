@@ -1,4 +1,5 @@
 """What the commands have in common."""
+
 import functools
 import os
 import sys
@@ -52,17 +53,31 @@ def add_config(parser: ArgumentParser, checkpoint: bool = True) -> None:
     parser.add_argument('config', metavar='CONFIG', help='a file under configs/')
     if checkpoint:
         parser.add_argument('checkpoint', metavar='CHECKPOINT', help='a file that train saved, or its URL')
-    parser.add_argument('--cfg-options', nargs='+', action=OptionAction, default={}, metavar='KEY=VALUE',
-                        help='change settings of the config by dotted key, such as train_dataloader.batch_size=64 '
-                        'param_scheduler.0.T_max=100 model.backbone.arch=b2; lists as KEY="[a,b]"; unknown keys are '
-                        'rejected')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=OptionAction,
+        default={},
+        metavar='KEY=VALUE',
+        help='change settings of the config by dotted key, such as train_dataloader.batch_size=64 '
+        'param_scheduler.0.T_max=100 model.backbone.arch=b2; lists as KEY="[a,b]"; unknown keys are '
+        'rejected',
+    )
 
 
 def add_run(parser: ArgumentParser) -> None:
     """Add the arguments of a run: where results go, and what started its processes."""
     parser.add_argument('--work-dir', metavar='DIR', help='where results go')
-    parser.add_argument('--launcher', choices=['none', *LAUNCHERS], default='none',
-                        help='what started the processes of a distributed run; tools/dist_*.sh and tools/slurm_*.sh '
-                        'set it')
-    parser.add_argument('--local-rank', '--local_rank', type=int, metavar='N',
-                        help='given by old launchers; the environment says it otherwise')
+    parser.add_argument(
+        '--launcher',
+        choices=['none', *LAUNCHERS],
+        default='none',
+        help='what started the processes of a distributed run; tools/dist_*.sh and tools/slurm_*.sh set it',
+    )
+    parser.add_argument(
+        '--local-rank',
+        '--local_rank',
+        type=int,
+        metavar='N',
+        help='given by old launchers; the environment says it otherwise',
+    )

@@ -8,6 +8,7 @@ a segmentation model, masks/NAME.png with class indices; predictions.json for al
 the predictions drawn in and NAME.jsonl with one line per frame. Images that cannot be read are reported and skipped,
 and the exit status is 2. User errors print one line and exit with status 2.
 """
+
 import json
 from argparse import Namespace
 from itertools import chain
@@ -28,12 +29,21 @@ from .arguments import add_config, command, parser_of
 PARSER = parser_of(__doc__)
 add_config(PARSER)
 PARSER.add_argument('inputs', nargs='+', type=Path, metavar='INPUT', help='images, folders of images, videos')
-PARSER.add_argument('--out', type=Path, metavar='DIR',
-                    help='where results go (default: work_dirs/CONFIG NAME/infer)')
-PARSER.add_argument('--score', type=float, default=0.3, metavar='S',
-                    help='draw detections with at least this score (default: 0.3); the JSON holds all')
-PARSER.add_argument('--batch-size', type=int, default=1, metavar='N',
-                    help='largest batch; only images of one size share a batch (default: 1)')
+PARSER.add_argument('--out', type=Path, metavar='DIR', help='where results go (default: work_dirs/CONFIG NAME/infer)')
+PARSER.add_argument(
+    '--score',
+    type=float,
+    default=0.3,
+    metavar='S',
+    help='draw detections with at least this score (default: 0.3); the JSON holds all',
+)
+PARSER.add_argument(
+    '--batch-size',
+    type=int,
+    default=1,
+    metavar='N',
+    help='largest batch; only images of one size share a batch (default: 1)',
+)
 
 
 def check_folder(out: Path, inputs: List[Path]) -> None:
@@ -43,8 +53,9 @@ def check_folder(out: Path, inputs: List[Path]) -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f'--out expects a folder to write into, but {out} cannot be made ({error.strerror}); give '
-                         'another') from error
+        raise InputError(
+            f'--out expects a folder to write into, but {out} cannot be made ({error.strerror}); give another'
+        ) from error
 
 
 def infer_images(predictor: Predictor, images: List[Path], names: Dict[Path, str], out: Path) -> int:

@@ -1,4 +1,5 @@
 """The ``mmcyclemlp`` command: what tools/ holds, for those who installed a wheel."""
+
 import ast
 import sys
 from importlib import import_module
@@ -14,8 +15,12 @@ def main() -> int:
     sys.argv = [f'mmcyclemlp {name}', *argv]  # the name in usage messages
     if name in MAINS:
         return import_module(f'.{name}', __package__).main(argv)
-    scripts = {path.stem.replace('_', '-'): path for folder in ('analysis', 'datasets')
-               for path in sorted((PROJECT / 'tools' / folder).glob('*.py')) if '@command' in path.read_text()}
+    scripts = {
+        path.stem.replace('_', '-'): path
+        for folder in ('analysis', 'datasets')
+        for path in sorted((PROJECT / 'tools' / folder).glob('*.py'))
+        if '@command' in path.read_text()
+    }
     if name in scripts:
         sys.path.insert(0, str(scripts[name].parent))  # as Python does for a script
         return import_module(scripts[name].stem).main(argv)

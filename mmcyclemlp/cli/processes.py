@@ -1,4 +1,5 @@
 """Starting the processes of a run, with or without GPUs."""
+
 import logging
 import multiprocessing
 import os
@@ -37,19 +38,25 @@ def init_processes(launcher: str, local_rank: Optional[int] = None) -> None:
     how, sources = LAUNCHERS[launcher]
     for name, source in zip(VARIABLES, sources):
         if source not in os.environ:
-            raise InputError(f'--launcher {launcher} expects to be started by it, but {source} is not in the '
-                             f'environment; start through {how}, or leave --launcher out for one process')
+            raise InputError(
+                f'--launcher {launcher} expects to be started by it, but {source} is not in the '
+                f'environment; start through {how}, or leave --launcher out for one process'
+            )
         os.environ[name] = os.environ[source]  # mmengine reads LOCAL_RANK under every launcher
     if launcher == 'mpi' and 'MASTER_ADDR' not in os.environ:
         if os.environ.get('OMPI_COMM_WORLD_LOCAL_SIZE') != os.environ['WORLD_SIZE']:
-            raise InputError('--launcher mpi on several machines expects MASTER_ADDR, the host of the first process, '
-                             'in the environment; add `-x MASTER_ADDR=HOST` to mpirun')
+            raise InputError(
+                '--launcher mpi on several machines expects MASTER_ADDR, the host of the first process, '
+                'in the environment; add `-x MASTER_ADDR=HOST` to mpirun'
+            )
         os.environ['MASTER_ADDR'] = '127.0.0.1'
     if get_device() == 'cpu':
         _join_over_gloo(launcher)
     elif get_device() == 'cuda' and int(os.environ['LOCAL_RANK']) >= torch.cuda.device_count():
-        raise InputError(f'expected one GPU a process, but process {int(os.environ["LOCAL_RANK"]) + 1} of this machine '
-                         f'found {torch.cuda.device_count()}; start as many processes as there are GPUs')
+        raise InputError(
+            f'expected one GPU a process, but process {int(os.environ["LOCAL_RANK"]) + 1} of this machine '
+            f'found {torch.cuda.device_count()}; start as many processes as there are GPUs'
+        )
 
 
 def leave_processes() -> None:
@@ -76,8 +83,12 @@ def _join_over_gloo(launcher: str) -> None:
         os.environ['MASTER_ADDR'] = _slurm_host()
     if 'OMP_NUM_THREADS' not in os.environ:
         # Processes that each take all cores stall one another.
-        here = (os.environ.get('LOCAL_WORLD_SIZE') or os.environ.get('OMPI_COMM_WORLD_LOCAL_SIZE')
-                or os.environ.get('SLURM_NTASKS_PER_NODE') or os.environ['WORLD_SIZE'])
+        here = (
+            os.environ.get('LOCAL_WORLD_SIZE')
+            or os.environ.get('OMPI_COMM_WORLD_LOCAL_SIZE')
+            or os.environ.get('SLURM_NTASKS_PER_NODE')
+            or os.environ['WORLD_SIZE']
+        )
         threads = max(1, len(os.sched_getaffinity(0)) // int(here))
         os.environ['OMP_NUM_THREADS'] = str(threads)
         torch.set_num_threads(threads)

@@ -8,6 +8,7 @@ A study is a file of configs/studies. Finished runs are kept: after an interrupt
 call ends with tables and pictures of all results so far. User errors print one line and exit with status 2. A run that
 fails is reported, the others continue, and the exit status is 1.
 """
+
 import os
 import re
 import signal
@@ -30,8 +31,9 @@ STUDIES = PROJECT / 'configs' / 'studies'
 PARSER = parser_of(__doc__)
 PARSER.add_argument('name', metavar='NAME', nargs='?', help='a study of configs/studies, or a .yml file')
 PARSER.add_argument('--list', action='store_true', help='list the studies')
-PARSER.add_argument('--work-dir', type=Path, metavar='DIR',
-                    help='where runs and results go (default: work_dirs/studies/NAME)')
+PARSER.add_argument(
+    '--work-dir', type=Path, metavar='DIR', help='where runs and results go (default: work_dirs/studies/NAME)'
+)
 PARSER.add_argument('--device', metavar='DEVICE', help='cpu, cuda or cuda:N (default: a GPU if there is one)')
 
 
@@ -59,8 +61,9 @@ def environment(device: str) -> Dict[str, str]:
         return {**os.environ, 'CUDA_VISIBLE_DEVICES': ''}
     index, count = int(device.partition(':')[2] or 0), torch.cuda.device_count()
     if index >= count:
-        raise InputError(f'--device {device} expects {index + 1} or more GPUs, but PyTorch sees {count}; use --device '
-                         'cpu')
+        raise InputError(
+            f'--device {device} expects {index + 1} or more GPUs, but PyTorch sees {count}; use --device cpu'
+        )
     visible = os.environ.get('CUDA_VISIBLE_DEVICES', '').split(',')
     return {**os.environ, 'CUDA_VISIBLE_DEVICES': visible[index] if visible[0] else str(index)}
 
@@ -78,8 +81,13 @@ def main(args: Namespace) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the training process is ended as well
     print(f'{study.name}: {study.title}', flush=True)
     try:
-        failed = run_study(study, work_dir, PROJECT / 'tools' / 'train.py', environment(args.device),
-                           lambda line: print(line, flush=True))
+        failed = run_study(
+            study,
+            work_dir,
+            PROJECT / 'tools' / 'train.py',
+            environment(args.device),
+            lambda line: print(line, flush=True),
+        )
     except KeyboardInterrupt:
         print('stopped; the same command continues', file=sys.stderr)
         return 130

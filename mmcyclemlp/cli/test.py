@@ -5,6 +5,7 @@
 
 User errors print one line and exit with status 2.
 """
+
 import json
 from argparse import Namespace
 from numbers import Real
@@ -31,12 +32,17 @@ add_run(PARSER)
 @command(PARSER)
 def main(args: Namespace) -> None:
     if args.out and not args.out.absolute().parent.is_dir():
-        raise InputError(f'--out expects a file in an existing folder, but {args.out.parent} is no folder; create it '
-                         'first')
+        raise InputError(
+            f'--out expects a file in an existing folder, but {args.out.parent} is no folder; create it first'
+        )
     config = load_config(args.config, args.cfg_options)
     init_processes(args.launcher, args.local_rank)
-    config = edited(config, work_dir(args.work_dir, args.config, 'test'), launched(args.launcher),
-                    {'load_from': args.checkpoint, 'resume': False})
+    config = edited(
+        config,
+        work_dir(args.work_dir, args.config, 'test'),
+        launched(args.launcher),
+        {'load_from': args.checkpoint, 'resume': False},
+    )
     if not config.get('test_dataloader'):
         raise InputError(f'expected a config with a test_dataloader, but {args.config} has none; add one')
     checkpoint = read_checkpoint(args.checkpoint)

@@ -6,6 +6,7 @@
 
 Checkpoints, logs and curves go to work_dirs/CONFIG NAME. User errors print one line and exit with status 2.
 """
+
 import os
 from argparse import Namespace
 from pathlib import Path
@@ -23,14 +24,24 @@ from .processes import init_processes, leave_processes
 
 PARSER = parser_of(__doc__)
 add_config(PARSER, checkpoint=False)
-PARSER.add_argument('--resume', nargs='?', const='auto', metavar='FILE',
-                    help='resume from FILE, or from the last checkpoint in the work dir')
-PARSER.add_argument('--amp', action='store_true',
-                    help='mixed precision: float16 on a GPU, bfloat16 on a CPU; on a CPU it is faster only if the '
-                    'processor has bfloat16 instructions (lscpu: avx512_bf16 or amx_bf16)')
-PARSER.add_argument('--auto-scale-lr', action='store_true',
-                    help='scale the learning rate by the total batch size divided by '
-                    'auto_scale_lr.base_batch_size of the config')
+PARSER.add_argument(
+    '--resume',
+    nargs='?',
+    const='auto',
+    metavar='FILE',
+    help='resume from FILE, or from the last checkpoint in the work dir',
+)
+PARSER.add_argument(
+    '--amp',
+    action='store_true',
+    help='mixed precision: float16 on a GPU, bfloat16 on a CPU; on a CPU it is faster only if the '
+    'processor has bfloat16 instructions (lscpu: avx512_bf16 or amx_bf16)',
+)
+PARSER.add_argument(
+    '--auto-scale-lr',
+    action='store_true',
+    help='scale the learning rate by the total batch size divided by auto_scale_lr.base_batch_size of the config',
+)
 PARSER.add_argument('--seed', type=int, metavar='N', help='random seed (default: that of the config)')
 PARSER.add_argument('--deterministic', action='store_true', help='use deterministic operators only (slower)')
 add_run(PARSER)
@@ -48,12 +59,15 @@ def main(args: Namespace) -> None:
         edits.launched(args.launcher),
         edits.randomness(args.seed, args.deterministic),
         args.amp and edits.mixed_precision,
-        args.auto_scale_lr and edits.scaled_learning_rate)
+        args.auto_scale_lr and edits.scaled_learning_rate,
+    )
     if args.resume:
         path = last_checkpoint(config.work_dir) if args.resume == 'auto' else args.resume
         if path is None:
-            raise InputError(f'--resume expects a checkpoint in {config.work_dir}, but nothing was saved there; start '
-                             'without --resume, or give --work-dir or --resume FILE')
+            raise InputError(
+                f'--resume expects a checkpoint in {config.work_dir}, but nothing was saved there; start '
+                'without --resume, or give --work-dir or --resume FILE'
+            )
         config = edits.edited(config, edits.from_random_weights, {'load_from': str(path), 'resume': True})
     source, checkpoint = config.get('load_from'), None
     if args.resume or (source and '://' not in source):  # of weights to start from, mmengine knows more addresses

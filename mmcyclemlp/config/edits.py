@@ -1,4 +1,5 @@
 """Edits of a config: pure functions that return what to change, as dotted path -> value."""
+
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, Optional, Tuple, Union
 
@@ -32,8 +33,9 @@ def randomness(seed: Optional[int], deterministic: bool) -> Edit:
 
     def edit(config: Config) -> Changes:
         chosen = {} if seed is None else {'seed': seed}
-        return {'randomness': {'seed': None, **(config.get('randomness') or {}), 'deterministic': deterministic,
-                               **chosen}}
+        return {
+            'randomness': {'seed': None, **(config.get('randomness') or {}), 'deterministic': deterministic, **chosen}
+        }
 
     return edit
 
@@ -48,8 +50,10 @@ def mixed_precision(config: Config) -> Changes:
     if kind in ('AmpOptimWrapper', 'CpuAmpOptimWrapper'):
         return {}
     if kind != 'OptimWrapper':
-        raise InputError(f'--amp expects optim_wrapper.type to be OptimWrapper, but the config has {kind}; leave --amp '
-                         'out, or change the config')
+        raise InputError(
+            f'--amp expects optim_wrapper.type to be OptimWrapper, but the config has {kind}; leave --amp '
+            'out, or change the config'
+        )
     return {'optim_wrapper.type': 'CpuAmpOptimWrapper' if get_device() == 'cpu' else 'AmpOptimWrapper'}
 
 
@@ -60,9 +64,11 @@ def scaled_learning_rate(config: Config) -> Changes:
         InputError: the config has no base batch size.
     """
     if 'base_batch_size' not in (config.get('auto_scale_lr') or {}):
-        raise InputError('--auto-scale-lr expects the config to hold auto_scale_lr=dict(base_batch_size=N), the batch '
-                         'size that its learning rate is meant for; add it, or set the learning rate by --cfg-options '
-                         'optim_wrapper.optimizer.lr=RATE')
+        raise InputError(
+            '--auto-scale-lr expects the config to hold auto_scale_lr=dict(base_batch_size=N), the batch '
+            'size that its learning rate is meant for; add it, or set the learning rate by --cfg-options '
+            'optim_wrapper.optimizer.lr=RATE'
+        )
     return {'auto_scale_lr.enable': True}
 
 
@@ -75,14 +81,15 @@ def launched(launcher: str) -> Edit:
         wrapper = dict(
             type='mmengine.MMDistributedDataParallel',
             broadcast_buffers=False,
-            find_unused_parameters=config.get('find_unused_parameters', False))
+            find_unused_parameters=config.get('find_unused_parameters', False),
+        )
         norms = [path for path, section in walk(config.model, 'model') if section.get('type') == 'SyncBN']
         if norms:
             print_log('SyncBN needs GPUs: using BN in each process', 'current')
         return {
             'launcher': launcher,
             'model_wrapper_cfg': {**wrapper, **config.get('model_wrapper_cfg', {}), 'device_ids': None},
-            **{f'{path}.type': 'BN' for path in norms}
+            **{f'{path}.type': 'BN' for path in norms},
         }
 
     return edit

@@ -1,4 +1,5 @@
 """The keys that a section of a config may hold: those that its class, or its reader in mmengine, accepts."""
+
 import ast
 import contextlib
 import inspect
@@ -19,8 +20,17 @@ TAKEN_OUT = {
 }
 
 # Read from the config by mmengine or the tools beside Runner's own arguments.
-TOP_LEVEL_EXTRAS = {'activation_checkpointing', 'compile', 'custom_imports', 'efficient_conv_bn_eval',
-                    'find_unused_parameters', 'model_wrapper_cfg', 'sync_bn', 'tta_model', 'tta_pipeline'}
+TOP_LEVEL_EXTRAS = {
+    'activation_checkpointing',
+    'compile',
+    'custom_imports',
+    'efficient_conv_bn_eval',
+    'find_unused_parameters',
+    'model_wrapper_cfg',
+    'sync_bn',
+    'tta_model',
+    'tta_pipeline',
+}
 
 
 def arguments_of(function: Callable) -> Tuple[Set[str], bool]:
@@ -92,8 +102,9 @@ def _reader(path: Tuple[str, ...], section: dict) -> Optional[Set[str]]:
     name = path[0]
     if name in ('train_cfg', 'val_cfg', 'test_cfg'):
         by_epoch = section.get('by_epoch', True)
-        loop = dict(train_cfg=EpochBasedTrainLoop if by_epoch else IterBasedTrainLoop, val_cfg=ValLoop,
-                    test_cfg=TestLoop)[name]
+        loop = dict(
+            train_cfg=EpochBasedTrainLoop if by_epoch else IterBasedTrainLoop, val_cfg=ValLoop, test_cfg=TestLoop
+        )[name]
         own = arguments_of(loop)[0] - {'runner', 'dataloader', 'evaluator'}
         return own | {'by_epoch'} if name == 'train_cfg' else own
     if name.endswith('_dataloader'):
@@ -122,5 +133,4 @@ def _hands_up(init: Callable) -> bool:
     except (OSError, TypeError):  # no source to read
         return False
     calls = (node for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute))
-    return any(call.func.attr == '__init__' and any(keyword.arg is None for keyword in call.keywords)
-               for call in calls)
+    return any(call.func.attr == '__init__' and any(keyword.arg is None for keyword in call.keywords) for call in calls)

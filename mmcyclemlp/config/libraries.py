@@ -1,4 +1,5 @@
 """Check that the libraries a config needs can be imported."""
+
 from importlib import import_module
 
 from mmengine import Config
@@ -24,10 +25,12 @@ def check_scopes(config: Config) -> None:
                 raise MissingDependencyError(
                     f'the config needs {scope}, which needs mmcv with compiled operators, but mmcv was installed '
                     'without them; compile them with `make ops`, or take a ready wheel as the README says under '
-                    '"Compiled operators"') from error
+                    '"Compiled operators"'
+                ) from error
             if error.name == scope:
                 window = WINDOWS[scope]
                 raise MissingDependencyError(
                     f'the config needs {scope}, which is not installed; run '
-                    f"`pip install '{window.distribution}>={window.minimum},<{window.below}'`") from error
+                    f"`pip install '{window.distribution}>={window.minimum},<{window.below}'`"
+                ) from error
             raise

@@ -1,4 +1,5 @@
 """Read configs; a wrong one raises an InputError of one sentence."""
+
 import contextlib
 import io
 import os
@@ -77,17 +78,21 @@ def _read(path: Path) -> Config:
     except SyntaxError as error:
         # Either Python's own, or mmengine's around it.
         cause = error.__context__ if isinstance(error.__context__, SyntaxError) else error
-        raise InputError(f'{_culprit(error, path)} is not valid Python ({cause.msg}, line {cause.lineno}); correct '
-                         'that line') from error
+        raise InputError(
+            f'{_culprit(error, path)} is not valid Python ({cause.msg}, line {cause.lineno}); correct that line'
+        ) from error
     except ImportError as error:
-        raise InputError(f'{path} needs a module that cannot be imported ({_first_cause(error)}); install it, or '
-                         'correct the config') from error
+        raise InputError(
+            f'{path} needs a module that cannot be imported ({_first_cause(error)}); install it, or correct the config'
+        ) from error
     except FileNotFoundError as error:
-        raise InputError(f'{path} inherits from {error.filename or error}, which does not exist; correct its _base_'
-                         ) from error
+        raise InputError(
+            f'{path} inherits from {error.filename or error}, which does not exist; correct its _base_'
+        ) from error
     except (AttributeError, KeyError, NameError, TypeError, ValueError) as error:  # what a wrong config raises
-        raise InputError(f'{_culprit(error, path)} cannot be read ({type(error).__name__}: {error}); correct the config'
-                         ) from error
+        raise InputError(
+            f'{_culprit(error, path)} cannot be read ({type(error).__name__}: {error}); correct the config'
+        ) from error
     finally:
         # The libraries announce at import that a hosted service of their authors is not installed.
         print(''.join(line for line in output.getvalue().splitlines(True) if 'OneDL' not in line), end='')

@@ -1,4 +1,5 @@
 """``--cfg-options``: merged into a config after a check of every key; unknown keys are rejected."""
+
 from difflib import get_close_matches
 from typing import Any, Dict, List, Optional
 
@@ -27,7 +28,7 @@ def apply_options(config: Config, options: Dict[str, Any]) -> None:
             if len(found[key]) == len(path) == 1:
                 _check_is_read(config, key, scope)
             elif len(found[key]) < len(path):
-                _check_key(config, path[:len(found[key])], path[len(found[key])], scope)
+                _check_key(config, path[: len(found[key])], path[len(found[key])], scope)
 
 
 def _found(config: Config, path: List[str]) -> List[Any]:
@@ -50,25 +51,32 @@ def _check_place(config: Config, key: str, value: Any) -> None:
     if not all(path):
         raise InputError(f'--cfg-options expects dotted keys such as train_cfg.max_epochs, but got {key!r}; correct it')
     found = _found(config, path)
-    above, parent = '.'.join(path[:len(found)]), found[-1] if found else config
-    for i, section in enumerate(found[:len(path) - 1]):
+    above, parent = '.'.join(path[: len(found)]), found[-1] if found else config
+    for i, section in enumerate(found[: len(path) - 1]):
         if isinstance(section, tuple):
-            name = '.'.join(path[:i + 1])
-            raise InputError(f'--cfg-options {key} leads into {name}, which is a tuple; set it as a whole, '
-                             f'{name}="(...)"')
+            name = '.'.join(path[: i + 1])
+            raise InputError(
+                f'--cfg-options {key} leads into {name}, which is a tuple; set it as a whole, {name}="(...)"'
+            )
     if len(found) == len(path):
         if isinstance(parent, dict) and value is not None:
-            raise InputError(f'--cfg-options {key} is a section, but got {value!r}; set a key of it, such as '
-                             f'{key}.{next(iter(parent), "KEY")}')
+            raise InputError(
+                f'--cfg-options {key} is a section, but got {value!r}; set a key of it, such as '
+                f'{key}.{next(iter(parent), "KEY")}'
+            )
         if isinstance(parent, (bool, int, float)) and isinstance(value, str):
             kind = 'True or False' if isinstance(parent, bool) else f'a number such as {parent}'
             raise InputError(f'--cfg-options {key} expects {kind}, but got {value!r}')
     elif isinstance(parent, list):
-        raise InputError(f'--cfg-options {key} leads into {above}, which is a list of {len(parent)}; expected an index '
-                         f'from 0 to {len(parent) - 1}, got {path[len(found)]!r}')
+        raise InputError(
+            f'--cfg-options {key} leads into {above}, which is a list of {len(parent)}; expected an index '
+            f'from 0 to {len(parent) - 1}, got {path[len(found)]!r}'
+        )
     elif not isinstance(parent, (dict, Config)):
-        raise InputError(f'--cfg-options {key} leads into {above}, which is {parent!r} and has no keys; set {above} '
-                         'itself, or change the config')
+        raise InputError(
+            f'--cfg-options {key} leads into {above}, which is {parent!r} and has no keys; set {above} '
+            'itself, or change the config'
+        )
 
 
 def _check_key(config: Config, path: List[str], key: str, scope: Optional[str]) -> None:
@@ -110,8 +118,9 @@ def _check_is_read(config: Config, key: str, scope: Optional[str]) -> None:
     if key not in section_arguments((), config, scope)[0]:
         places = [place for place in _places(config, key) if place != key]
         hint = f'set {" and ".join(places)}' if places else 'set the keys that it was used for'
-        raise InputError(f'--cfg-options {key} would change nothing, since it is a mere variable of the config file; '
-                         f'{hint} instead')
+        raise InputError(
+            f'--cfg-options {key} would change nothing, since it is a mere variable of the config file; {hint} instead'
+        )
 
 
 def _places(config: Config, key: str) -> List[str]:

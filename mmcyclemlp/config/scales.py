@@ -1,4 +1,5 @@
 """Changes to a config that test at another input scale, and on mirrored images as well."""
+
 from copy import deepcopy
 from typing import Any, List, Sequence, Union
 
@@ -52,8 +53,10 @@ def add_flip(config: Config) -> None:
         InputError: the config has no ``tta_model``.
     """
     if 'tta_model' not in config:
-        raise InputError("a test with mirrored images expects the config to say how predictions are merged, such as "
-                         "tta_model=dict(type='SegTTAModel') for segmentation; add it")
+        raise InputError(
+            'a test with mirrored images expects the config to say how predictions are merged, such as '
+            "tta_model=dict(type='SegTTAModel') for segmentation; add it"
+        )
     pipeline = test_pipeline(config)
     sized = [i + 1 for i, transform in enumerate(pipeline) if name_of(transform) in SIZED]
     start = max([_after_image(pipeline), *sized])
@@ -61,7 +64,7 @@ def add_flip(config: Config) -> None:
     for transform in rest:
         if 'meta_keys' in transform:
             transform['meta_keys'] = (*transform['meta_keys'], *FLIP_KEYS)
-    flips = [dict(type='RandomFlip', prob=prob, direction='horizontal') for prob in (0., 1.)]
+    flips = [dict(type='RandomFlip', prob=prob, direction='horizontal') for prob in (0.0, 1.0)]
     pipeline[start:] = [dict(type='TestTimeAug', transforms=[flips, *([transform] for transform in rest)])]
 
 

@@ -1,4 +1,5 @@
 """The one walk through a config: every section with its dotted path; and changes at such paths."""
+
 import re
 from copy import deepcopy
 from typing import Any, Dict, Iterator, List, Sequence, Tuple
@@ -39,13 +40,12 @@ def dataset_sections(config: Config, split: str) -> Iterator[Tuple[str, dict]]:
     """The dataset of ``train``, ``val`` or ``test`` with its dotted path: wrappers first, then what they hold."""
     root = f'{split}_dataloader.dataset'
     for path, section in walk((config.get(f'{split}_dataloader') or {}).get('dataset'), root):
-        if re.fullmatch(r'(\.dataset|\.datasets\.\d+)*', path[len(root):]):
+        if re.fullmatch(r'(\.dataset|\.datasets\.\d+)*', path[len(root) :]):
             yield path, section
 
 
 def datasets(config: Config, split: str) -> Iterator[Tuple[str, dict, List[dict]]]:
-    """The datasets of a split without their wrappers: dotted path, section, transforms from its own to the outermost.
-    """
+    """The datasets of a split, unwrapped: dotted path, section, transforms from its own to the outermost."""
     sections = dict(dataset_sections(config, split))
     for path, section in sections.items():
         if not {'dataset', 'datasets'} & set(section):

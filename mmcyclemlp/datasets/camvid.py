@@ -1,4 +1,5 @@
 """CamVid, in the version of eleven classes that SegNet was trained on."""
+
 from pathlib import Path
 from typing import List
 
@@ -33,10 +34,33 @@ class CamVid(BaseSegDataset):
     """
 
     METAINFO = dict(
-        classes=('Sky', 'Building', 'Pole', 'Road', 'Pavement', 'Tree', 'SignSymbol', 'Fence', 'Car', 'Pedestrian',
-                 'Bicyclist'),
-        palette=[[128, 128, 128], [128, 0, 0], [192, 192, 128], [128, 64, 128], [60, 40, 222], [128, 128, 0],
-                 [192, 128, 128], [64, 64, 128], [64, 0, 128], [64, 64, 0], [0, 128, 192]])
+        classes=(
+            'Sky',
+            'Building',
+            'Pole',
+            'Road',
+            'Pavement',
+            'Tree',
+            'SignSymbol',
+            'Fence',
+            'Car',
+            'Pedestrian',
+            'Bicyclist',
+        ),
+        palette=[
+            [128, 128, 128],
+            [128, 0, 0],
+            [192, 192, 128],
+            [128, 64, 128],
+            [60, 40, 222],
+            [128, 128, 0],
+            [192, 128, 128],
+            [64, 64, 128],
+            [64, 0, 128],
+            [64, 64, 0],
+            [0, 128, 192],
+        ],
+    )
 
     def __init__(self, data_root: str = 'data/camvid', split: str = 'train', ignore_index: int = VOID, **kwargs):
         if split not in SPLITS:
@@ -53,7 +77,11 @@ class CamVid(BaseSegDataset):
                 self.data_prefix = dict(img_path=str(images), seg_map_path=str(masks))
                 self.img_suffix = suffix
                 return super().load_data_list()
-        layouts = ' nor '.join(f'{images.format(self.split)}/*{suffix} with {masks.format(self.split)}/'
-                               for images, masks, suffix in LAYOUTS)
-        raise InputError(f'expected CamVid in {root.absolute()}, found neither {layouts}; clone {SOURCE} and give its '
-                         'folder CamVid as data_root, or link it there')
+        layouts = ' nor '.join(
+            f'{images.format(self.split)}/*{suffix} with {masks.format(self.split)}/'
+            for images, masks, suffix in LAYOUTS
+        )
+        raise InputError(
+            f'expected CamVid in {root.absolute()}, found neither {layouts}; clone {SOURCE} and give its '
+            'folder CamVid as data_root, or link it there'
+        )

@@ -1,4 +1,5 @@
 """CIFAR-10, from the original binary files or from a folder of images."""
+
 from pathlib import Path
 from typing import List, Optional
 
@@ -35,8 +36,9 @@ class CIFAR10Auto(CIFAR10):
             per class than ``images_per_class``.
     """
 
-    def __init__(self, data_root: str = 'data/cifar10', split: str = 'train', images_per_class: Optional[int] = None,
-                 **kwargs):
+    def __init__(
+        self, data_root: str = 'data/cifar10', split: str = 'train', images_per_class: Optional[int] = None, **kwargs
+    ):
         if split not in SPLITS:
             raise InputError(f'split of CIFAR10Auto must be one of {SPLITS}, got {split!r}')
         self.images_per_class = images_per_class
@@ -49,8 +51,7 @@ class CIFAR10Auto(CIFAR10):
             print_log(f'CIFAR-10 {self.split}: original binary files in {root}', 'current')
             return self._first(super().load_data_list(), root)
         if any((root / split).is_dir() for split in SPLITS):
-            return load_image_folder(root / self.split, 'CIFAR-10', self.METAINFO['classes'], 32,
-                                     self.images_per_class)
+            return load_image_folder(root / self.split, 'CIFAR-10', self.METAINFO['classes'], 32, self.images_per_class)
         if not self.download:
             raise self._absent(root, 'download=False was given')
         try:
@@ -65,10 +66,12 @@ class CIFAR10Auto(CIFAR10):
             return items
         labels = np.array([item['gt_label'] for item in items])
         check_images_per_class(self.images_per_class, np.bincount(labels).min().item(), root)
-        kept = [np.flatnonzero(labels == label)[:self.images_per_class] for label in np.unique(labels)]
+        kept = [np.flatnonzero(labels == label)[: self.images_per_class] for label in np.unique(labels)]
         return [items[i] for i in np.sort(np.concatenate(kept))]
 
     def _absent(self, root: Path, reason: str) -> InputError:
-        return InputError(f'expected CIFAR-10 in {root}, found neither a whole {self.base_folder}/ nor train/ and '
-                          f'test/, and {reason}; unpack {self.url} there, or put the images there as '
-                          '{train,test}/CLASS/*.jpg')
+        return InputError(
+            f'expected CIFAR-10 in {root}, found neither a whole {self.base_folder}/ nor train/ and '
+            f'test/, and {reason}; unpack {self.url} there, or put the images there as '
+            '{train,test}/CLASS/*.jpg'
+        )

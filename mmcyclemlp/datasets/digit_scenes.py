@@ -1,4 +1,5 @@
 """Cluttered scenes of handwritten digits with boxes and masks, made here, so that nothing is downloaded."""
+
 import json
 import os
 import shutil
@@ -16,8 +17,18 @@ from mmcyclemlp.errors import InputError, MissingDependencyError
 
 SPLITS = ('train', 'val')
 CLASSES = tuple('0123456789')
-PALETTE = [(230, 25, 75), (60, 180, 75), (255, 225, 25), (0, 130, 200), (245, 130, 48),
-           (145, 30, 180), (70, 240, 240), (240, 50, 230), (170, 110, 40), (128, 128, 0)]
+PALETTE = [
+    (230, 25, 75),
+    (60, 180, 75),
+    (255, 225, 25),
+    (0, 130, 200),
+    (245, 130, 48),
+    (145, 30, 180),
+    (70, 240, 240),
+    (240, 50, 230),
+    (170, 110, 40),
+    (128, 128, 0),
+]
 SIDES = (96, 128)  # of an image, in pixels
 HEIGHTS = (32, 52)  # of a digit
 GAP = 2  # between digits, at least
@@ -31,6 +42,7 @@ Pixels = np.ndarray
 class Instance(NamedTuple):
     """A digit: its ``label`` 0..9, tight ``box`` (x, y, width, height) and ``mask`` bool [H, W], both of what is
     visible of it."""
+
     label: int
     box: Tuple[int, int, int, int]
     mask: Pixels
@@ -38,6 +50,7 @@ class Instance(NamedTuple):
 
 class Scene(NamedTuple):
     """``image`` uint8 [H, W, 3] RGB and its instances, from back to front."""
+
     image: Pixels
     instances: Tuple[Instance, ...]
 
@@ -105,8 +118,9 @@ def write_digit_scenes(root: Union[str, os.PathLike], train: int = 2000, val: in
         MissingDependencyError: scikit-learn or pycocotools is not installed.
     """
     if _holds_something(Path(root).expanduser()):
-        raise InputError(f'expected a folder to make for the digit scenes, but {root} exists; remove it first, or '
-                         'give another')
+        raise InputError(
+            f'expected a folder to make for the digit scenes, but {root} exists; remove it first, or give another'
+        )
     make_missing(root, train, val)
 
 
@@ -131,8 +145,9 @@ def make_missing(root: Union[str, os.PathLike], train: int = 2000, val: int = 10
             if not _holds_something(root):  # of a faster process
                 raise
     except OSError as error:
-        raise InputError(f'could not write digit scenes to {root} ({error.strerror}); check the permissions and the '
-                         'free space there') from error
+        raise InputError(
+            f'could not write digit scenes to {root} ({error.strerror}); check the permissions and the free space there'
+        ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -158,8 +173,10 @@ def _write_split(root: Path, split: str, count: int) -> None:
     try:
         from pycocotools import mask as coco_mask
     except ImportError as error:
-        raise MissingDependencyError('the masks of digit scenes are written by pycocotools, which is not installed; '
-                                     'run `pip install pycocotools`') from error
+        raise MissingDependencyError(
+            'the masks of digit scenes are written by pycocotools, which is not installed; '
+            'run `pip install pycocotools`'
+        ) from error
     images, annotations = [], []
     for folder in (root / split, root / 'masks' / split):
         folder.mkdir(parents=True)
@@ -172,10 +189,17 @@ def _write_split(root: Path, split: str, count: int) -> None:
         images.append(dict(id=index + 1, file_name=name, width=width, height=height))
         for instance in scene.instances:
             encoded = coco_mask.encode(np.asfortranarray(instance.mask, dtype=np.uint8))
-            annotations.append(dict(
-                id=len(annotations) + 1, image_id=index + 1, category_id=instance.label + 1, iscrowd=0,
-                bbox=list(instance.box), area=int(instance.mask.sum()),
-                segmentation=dict(size=encoded['size'], counts=encoded['counts'].decode())))
+            annotations.append(
+                dict(
+                    id=len(annotations) + 1,
+                    image_id=index + 1,
+                    category_id=instance.label + 1,
+                    iscrowd=0,
+                    bbox=list(instance.box),
+                    area=int(instance.mask.sum()),
+                    segmentation=dict(size=encoded['size'], counts=encoded['counts'].decode()),
+                )
+            )
     categories = [dict(id=i, name=name) for i, name in enumerate(CLASSES, start=1)]
     with (root / 'annotations' / f'{split}.json').open('w', encoding='utf-8') as file:
         json.dump(dict(images=images, annotations=annotations, categories=categories), file)
@@ -221,8 +245,16 @@ def _sample(grid: Pixels, y: Pixels, x: Pixels) -> Pixels:
 def _ground(rng: np.random.Generator, height: int, width: int) -> Pixels:
     """Two colours mixed by cloudy noise of two scales, int [H, W, 3]."""
     y, x = np.ogrid[:height, :width]
-    clouds = sum(weight * _sample(rng.integers(0, 257, size=(cells + 1, cells + 1)), 256 * cells * y // height,
-                                  256 * cells * x // width) for cells, weight in ((4, 3), (24, 1))) // 4
+    clouds = (
+        sum(
+            weight
+            * _sample(
+                rng.integers(0, 257, size=(cells + 1, cells + 1)), 256 * cells * y // height, 256 * cells * x // width
+            )
+            for cells, weight in ((4, 3), (24, 1))
+        )
+        // 4
+    )
     first, second = rng.integers(*DARK, size=(2, 3))
     return first + ((second - first) * clouds[..., None] >> 8)
 
@@ -240,7 +272,7 @@ def _stroke(rng: np.random.Generator, height: int, width: int) -> Pixels:
     length = ey * ey + ex * ex + 1  # squared
     along = (dy * ey + dx * ex).clip(0, length)
     reach = rng.integers(2, 5) * length // 2
-    return 256 * ((dy * length - ey * along) ** 2 + (dx * length - ex * along) ** 2 <= reach ** 2)
+    return 256 * ((dy * length - ey * along) ** 2 + (dx * length - ex * along) ** 2 <= reach**2)
 
 
 def _shape(rng: np.random.Generator, height: int, width: int) -> Pixels:
@@ -278,7 +310,7 @@ def _digit(rng: np.random.Generator, split: str, height: int, width: int) -> Tup
     middle = 9 * 128  # of ten cells
     ink = _sample(glyphs[i], middle + (256 * dy + turn * dx) * 8 // size, middle + (256 * dx + slant * dy) * 8 // wide)
     alpha = np.zeros((height, width), dtype=int)
-    alpha[top:top + side, left:left + side] = (4 * (ink - 64)).clip(0, 256)
+    alpha[top : top + side, left : left + side] = (4 * (ink - 64)).clip(0, 256)
     return int(labels[i]), alpha
 
 

@@ -1,4 +1,5 @@
 """Digit scenes with boxes and masks, for mmdet."""
+
 from mmdet.datasets import CocoDataset
 from mmdet.registry import DATASETS
 

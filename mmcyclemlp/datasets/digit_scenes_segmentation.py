@@ -1,4 +1,5 @@
 """Digit scenes with semantic masks, for mmseg."""
+
 from mmseg.datasets import BaseSegDataset
 from mmseg.registry import DATASETS
 

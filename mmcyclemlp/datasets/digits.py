@@ -1,4 +1,5 @@
 """scikit-learn's handwritten digits, which need no download."""
+
 from typing import List
 
 import numpy as np

@@ -1,4 +1,5 @@
 """A sampler for runs that must see their data in the same order in every epoch."""
+
 from mmengine.dataset import DefaultSampler
 from mmengine.registry import DATA_SAMPLERS
 

@@ -1,4 +1,5 @@
 """Small classification sets as folders of images, ``{train,test}/CLASS/*``, held in memory."""
+
 from pathlib import Path
 from typing import List, Optional, Sequence
 
@@ -11,8 +12,9 @@ from mmcyclemlp.errors import InputError
 from .load_images import UNREADABLE
 
 
-def load_image_folder(folder: Path, dataset: str, classes: Sequence[str], side: int,
-                      images_per_class: Optional[int] = None) -> List[dict]:
+def load_image_folder(
+    folder: Path, dataset: str, classes: Sequence[str], side: int, images_per_class: Optional[int] = None
+) -> List[dict]:
     """Decode all images of a split.
 
     Args:
@@ -29,18 +31,24 @@ def load_image_folder(folder: Path, dataset: str, classes: Sequence[str], side: 
         InputError: the folder is incomplete; an image cannot be read or has another size.
     """
     if not folder.is_dir():
-        raise InputError(f'expected train/ and test/ in {folder.parent}, found no {folder.name}/; {dataset} as a '
-                         'folder is {train,test}/CLASS/*, so unpack it again')
+        raise InputError(
+            f'expected train/ and test/ in {folder.parent}, found no {folder.name}/; {dataset} as a '
+            'folder is {train,test}/CLASS/*, so unpack it again'
+        )
     files = [_class_files(folder, name, dataset) for name in classes]
     unexpected = sorted(entry.name for entry in _visible(folder) if entry.name not in classes)
     if unexpected:
-        raise InputError(f"expected exactly {dataset}'s {len(classes)} class folders in {folder}, found "
-                         f'{unexpected[0]} as well; remove it (the classes are {", ".join(classes)})')
+        raise InputError(
+            f"expected exactly {dataset}'s {len(classes)} class folders in {folder}, found "
+            f'{unexpected[0]} as well; remove it (the classes are {", ".join(classes)})'
+        )
     counts = {name: len(paths) for name, paths in zip(classes, files)}
     if len(set(counts.values())) > 1:
         few, many = min(counts, key=counts.get), max(counts, key=counts.get)
-        raise InputError(f'expected equally many images of each class in {folder}, found {counts[few]} of {few} '
-                         f'but {counts[many]} of {many}; unpack it again, it seems to have been interrupted')
+        raise InputError(
+            f'expected equally many images of each class in {folder}, found {counts[few]} of {few} '
+            f'but {counts[many]} of {many}; unpack it again, it seems to have been interrupted'
+        )
     if images_per_class is not None:
         check_images_per_class(images_per_class, min(counts.values()), folder)
         files = [paths[:images_per_class] for paths in files]
@@ -51,8 +59,10 @@ def load_image_folder(folder: Path, dataset: str, classes: Sequence[str], side: 
 def check_images_per_class(wanted: int, available: int, source: Path) -> None:
     """Raise InputError for a number of images that no class, or not every class, has."""
     if not isinstance(wanted, int) or not 1 <= wanted <= available:
-        raise InputError(f'images_per_class expects a number from 1 to {available}, as many as each class has in '
-                         f'{source}, but got {wanted!r}; leave it out for all images')
+        raise InputError(
+            f'images_per_class expects a number from 1 to {available}, as many as each class has in '
+            f'{source}, but got {wanted!r}; leave it out for all images'
+        )
 
 
 def _visible(folder: Path) -> List[Path]:
@@ -64,8 +74,10 @@ def _class_files(folder: Path, name: str, dataset: str) -> List[Path]:
     files = _visible(folder / name) if (folder / name).is_dir() else []
     if not files:
         state = 'is empty' if (folder / name).is_dir() else 'is missing'
-        raise InputError(f'expected images of class {name} in {folder / name}, which {state}; {dataset} as a folder '
-                         'is {train,test}/CLASS/*, so unpack it again')
+        raise InputError(
+            f'expected images of class {name} in {folder / name}, which {state}; {dataset} as a folder '
+            'is {train,test}/CLASS/*, so unpack it again'
+        )
     return files
 
 
@@ -77,6 +89,8 @@ def _read(path: Path, dataset: str, side: int) -> np.ndarray:
     except UNREADABLE as error:
         raise InputError(f'expected an image, but {path} cannot be read ({error}); unpack it again') from error
     if image.shape != (side, side, 3):
-        raise InputError(f'expected an image of {side}x{side} as all of {dataset}, but {path} is '
-                         f'{image.shape[1]}x{image.shape[0]}; give the original images')
+        raise InputError(
+            f'expected an image of {side}x{side} as all of {dataset}, but {path} is '
+            f'{image.shape[1]}x{image.shape[0]}; give the original images'
+        )
     return image

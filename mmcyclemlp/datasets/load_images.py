@@ -1,4 +1,5 @@
 """A loader that names images it cannot read, or skips and counts them."""
+
 import logging
 import os
 import struct
@@ -40,8 +41,7 @@ class LoadReadableImage(LoadImageFromFile):
         InputError: an image cannot be read, or with ``skipped`` more than ``most`` cannot.
     """
 
-    def __init__(self, skipped: Optional[str] = None, most: int = 100, imdecode_backend: str = 'pillow',
-                 **kwargs: Any):
+    def __init__(self, skipped: Optional[str] = None, most: int = 100, imdecode_backend: str = 'pillow', **kwargs: Any):
         super().__init__(imdecode_backend=imdecode_backend, **kwargs)
         self.skipped = skipped
         self.most = most
@@ -56,8 +56,9 @@ class LoadReadableImage(LoadImageFromFile):
         except (AssertionError, cv2.error, *UNREADABLE) as error:  # mmcv asserts where OpenCV returned nothing
             reason = (error.strerror if isinstance(error, OSError) else None) or ' '.join(str(error).split())
             if self.skipped is None:
-                raise InputError(f'expected an image, but {path} cannot be read ({reason}); copy or make it again, or '
-                                 'remove it') from error
+                raise InputError(
+                    f'expected an image, but {path} cannot be read ({reason}); copy or make it again, or remove it'
+                ) from error
             self._pass_over(str(path), reason)
             return None
 
@@ -72,7 +73,12 @@ class LoadReadableImage(LoadImageFromFile):
             file.write(f'{path}\n')
         count = len(known) + 1
         if count > self.most:
-            raise InputError(f'expected at most {self.most} images that cannot be read, but {path} is the '
-                             f'{count}th; they are listed in {self.skipped}: copy or make them again')
-        print_log(f'Passed over {path}, which cannot be read ({reason}); {count} so far, listed in {self.skipped}',
-                  'current', logging.WARNING)
+            raise InputError(
+                f'expected at most {self.most} images that cannot be read, but {path} is the '
+                f'{count}th; they are listed in {self.skipped}: copy or make them again'
+            )
+        print_log(
+            f'Passed over {path}, which cannot be read ({reason}); {count} so far, listed in {self.skipped}',
+            'current',
+            logging.WARNING,
+        )

@@ -1,4 +1,5 @@
 """The checked reading of masks in mmseg's pipelines."""
+
 from typing import Optional
 
 from mmseg.datasets.transforms import LoadAnnotations

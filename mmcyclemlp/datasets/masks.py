@@ -1,4 +1,5 @@
 """Masks of semantic segmentation, a class index for each pixel, checked when they are read."""
+
 import io
 from pathlib import Path
 from typing import Any, List, NamedTuple, Optional, Sequence, Tuple
@@ -19,6 +20,7 @@ class Labels(NamedTuple):
 
     With ``reduce_zero_label``, as for ADE20K: classes from 1 up, and 0 or 255 for pixels without a class.
     """
+
     num_classes: int
     ignore_index: int = 255
     reduce_zero_label: bool = False
@@ -36,8 +38,10 @@ class Labels(NamedTuple):
 
     def __str__(self) -> str:
         first = int(self.reduce_zero_label)
-        return (f'classes {first} to {first + self.num_classes - 1}, or {" or ".join(map(str, self.ignored))} where '
-                'none applies')
+        return (
+            f'classes {first} to {first + self.num_classes - 1}, or {" or ".join(map(str, self.ignored))} where '
+            'none applies'
+        )
 
 
 def read_mask(path: str, labels: Labels, backend_args: Optional[dict] = None) -> np.ndarray:
@@ -64,13 +68,17 @@ def read_mask(path: str, labels: Labels, backend_args: Optional[dict] = None) ->
         raise InputError(f'expected a mask, but {path} cannot be read ({error}); copy or make it again') from error
     if mask is None:
         kind = f'has {len(bands)} channels ({", ".join(bands)})' if len(bands) > 1 else 'has more than 8 bits per pixel'
-        raise InputError(f'expected a mask with a class index of 8 bits for each pixel, but {path} {kind}; save the '
-                         'indices as a grey PNG of 8 bits')
+        raise InputError(
+            f'expected a mask with a class index of 8 bits for each pixel, but {path} {kind}; save the '
+            'indices as a grey PNG of 8 bits'
+        )
     mask = mask.astype(np.uint8, copy=False)
     if not labels.allowed[mask].all():
-        raise InputError(f'expected {labels} in a mask, but {path} holds {_others(mask, labels)}'
-                         f'{" (a palette image, of which the indices count)" if mode == "P" else ""}; correct it, or '
-                         'the number of classes and the ignored index')
+        raise InputError(
+            f'expected {labels} in a mask, but {path} holds {_others(mask, labels)}'
+            f'{" (a palette image, of which the indices count)" if mode == "P" else ""}; correct it, or '
+            'the number of classes and the ignored index'
+        )
     return mask
 
 
@@ -86,8 +94,10 @@ def check_size(mask: np.ndarray, mask_path: str, image_size: Sequence[int], imag
     """Raise InputError unless a mask ``[H, W]`` has the size (height, width) of its image."""
     height, width = image_size[:2]
     if mask.shape != (height, width):
-        raise InputError(f'expected a mask of the size of its image, but {mask_path} is {mask.shape[1]}x'
-                         f'{mask.shape[0]} and {image_path} is {width}x{height}; make the mask again')
+        raise InputError(
+            f'expected a mask of the size of its image, but {mask_path} is {mask.shape[1]}x'
+            f'{mask.shape[0]} and {image_path} is {width}x{height}; make the mask again'
+        )
 
 
 def find_pairs(images: Path, masks: Path) -> Tuple[List[Tuple[str, str]], List[str]]:
@@ -103,15 +113,19 @@ def find_pairs(images: Path, masks: Path) -> Tuple[List[Tuple[str, str]], List[s
     pairs = [(str(path), str(mask_files[stem])) for stem, path in image_files.items() if stem in mask_files]
     return pairs, [
         *(f'{path} has no mask in {masks}' for stem, path in image_files.items() if stem not in mask_files),
-        *(f'{path} has no image in {images}' for stem, path in mask_files.items() if stem not in image_files)]
+        *(f'{path} has no image in {images}' for stem, path in mask_files.items() if stem not in image_files),
+    ]
 
 
 def _by_stem(folder: Path) -> dict:
     if not folder.is_dir():
         raise InputError(f'expected a folder, but {folder} is no folder; check the path')
     suffixes = Image.registered_extensions()
-    found = {path.relative_to(folder).with_suffix(''): path for path in sorted(folder.rglob('*'))
-             if path.suffix.lower() in suffixes}
+    found = {
+        path.relative_to(folder).with_suffix(''): path
+        for path in sorted(folder.rglob('*'))
+        if path.suffix.lower() in suffixes
+    }
     if not found:
         raise InputError(f'expected image files in {folder}, but there are none; check the path')
     return found

@@ -1,4 +1,5 @@
 """STL-10, from the original binary files or from a folder of images."""
+
 import os
 import shutil
 import tarfile
@@ -45,26 +46,37 @@ class STL10(BaseDataset):
         InputError: unknown split or fold; the data are missing and cannot be downloaded, or are incomplete.
     """
 
-    METAINFO = {
-        'classes': ('airplane', 'bird', 'car', 'cat', 'deer', 'dog', 'horse', 'monkey', 'ship', 'truck')
-    }
+    METAINFO = {'classes': ('airplane', 'bird', 'car', 'cat', 'deer', 'dog', 'horse', 'monkey', 'ship', 'truck')}
     base_folder = 'stl10_binary'
     url = 'http://ai.stanford.edu/~acoates/stl10/stl10_binary.tar.gz'
     md5 = '91f7769df0f17e558f3565bffb0c7dfb'
 
-    def __init__(self, data_root: str = 'data/stl10', split: str = 'train', fold: Optional[int] = None,
-                 download: bool = True, **kwargs):
+    def __init__(
+        self,
+        data_root: str = 'data/stl10',
+        split: str = 'train',
+        fold: Optional[int] = None,
+        download: bool = True,
+        **kwargs,
+    ):
         if split == 'unlabeled':
-            raise InputError('STL10 reads labelled images, but split is unlabeled, whose images have no labels; use '
-                             'train or test')
+            raise InputError(
+                'STL10 reads labelled images, but split is unlabeled, whose images have no labels; use train or test'
+            )
         if split not in SPLITS:
             raise InputError(f'split of STL10 must be one of {SPLITS}, got {split!r}')
         if fold is not None and (split != 'train' or fold not in range(FOLDS)):
-            raise InputError(f'fold of STL10 must be a number from 0 to {FOLDS - 1}, of split train, got {fold!r} of '
-                             f'{split}')
+            raise InputError(
+                f'fold of STL10 must be a number from 0 to {FOLDS - 1}, of split train, got {fold!r} of {split}'
+            )
         self.split, self.fold, self.download = split, fold, download
-        super().__init__(ann_file='', data_root=str(Path(data_root).expanduser()), data_prefix=dict(root=''),
-                         test_mode=kwargs.pop('test_mode', split == 'test'), **kwargs)
+        super().__init__(
+            ann_file='',
+            data_root=str(Path(data_root).expanduser()),
+            data_prefix=dict(root=''),
+            test_mode=kwargs.pop('test_mode', split == 'test'),
+            **kwargs,
+        )
 
     def load_data_list(self) -> List[dict]:
         """All items of the split or fold."""
@@ -72,8 +84,10 @@ class STL10(BaseDataset):
         if not (root / self.base_folder).is_dir():
             if any((root / split).is_dir() for split in SPLITS):
                 if self.fold is not None:
-                    raise InputError(f'fold of STL10 is defined for the order of the original binary files, but {root} '
-                                     'holds a folder of images; leave it out, or use the binary files')
+                    raise InputError(
+                        f'fold of STL10 is defined for the order of the original binary files, but {root} '
+                        'holds a folder of images; leave it out, or use the binary files'
+                    )
                 return load_image_folder(root / self.split, 'STL-10', self.METAINFO['classes'], SIDE)
             if dist.is_main_process():
                 self._fetch(root)
@@ -85,9 +99,11 @@ class STL10(BaseDataset):
         labels = _content(folder / f'{self.split}_y.bin')
         pixels = _content(folder / f'{self.split}_X.bin')
         if len(pixels) != IMAGE_BYTES * len(labels) or not len(labels) or not np.isin(labels, range(1, 11)).all():
-            raise InputError(f'expected {self.split}_X.bin and {self.split}_y.bin in {folder} to hold as many images '
-                             f'as labels from 1 to 10, but {len(pixels):,} bytes of images (each {IMAGE_BYTES:,}) do '
-                             f'not fit {len(labels):,} labels; remove the folder to have it made again')
+            raise InputError(
+                f'expected {self.split}_X.bin and {self.split}_y.bin in {folder} to hold as many images '
+                f'as labels from 1 to 10, but {len(pixels):,} bytes of images (each {IMAGE_BYTES:,}) do '
+                f'not fit {len(labels):,} labels; remove the folder to have it made again'
+            )
         # Channel by channel, and each channel column by column: [N, C, W, H] -> [N, H, W, C].
         images = pixels.reshape(-1, 3, SIDE, SIDE).transpose(0, 3, 2, 1)
         chosen = range(len(labels)) if self.fold is None else self._fold_indices(folder, len(labels))
@@ -98,8 +114,10 @@ class STL10(BaseDataset):
         lines = path.read_text().splitlines() if path.is_file() else []
         words = lines[self.fold].split() if len(lines) == FOLDS else []
         if not words or not all(word.isdigit() and int(word) < count for word in words):
-            raise InputError(f'fold {self.fold} of STL10 expects {path} to hold {FOLDS} lines of indices below '
-                             f'{count}, but it does not; remove {folder} to have it made again')
+            raise InputError(
+                f'fold {self.fold} of STL10 expects {path} to hold {FOLDS} lines of indices below '
+                f'{count}, but it does not; remove {folder} to have it made again'
+            )
         return list(map(int, words))
 
     def _fetch(self, root: Path) -> None:
@@ -116,9 +134,11 @@ class STL10(BaseDataset):
             raise self._absent(root, f'could not fetch it ({error})') from error
 
     def _absent(self, root: Path, reason: str) -> InputError:
-        return InputError(f'expected STL-10 in {root}, found neither {self.base_folder}/ nor train/ and test/, and '
-                          f'{reason}; unpack {self.url} there, or put the images there as '
-                          '{train,test}/CLASS/*.png')
+        return InputError(
+            f'expected STL-10 in {root}, found neither {self.base_folder}/ nor train/ and test/, and '
+            f'{reason}; unpack {self.url} there, or put the images there as '
+            '{train,test}/CLASS/*.png'
+        )
 
     def extra_repr(self) -> List[str]:
         return [f'Split: \t{self.split}', f'Fold: \t{self.fold}']
@@ -127,8 +147,9 @@ class STL10(BaseDataset):
 def _content(path: Path) -> np.ndarray:
     """All bytes of a file."""
     if not path.is_file():
-        raise InputError(f'expected STL-10 as {path.parent.name}/, found no {path}; remove {path.parent} to have it '
-                         'made again')
+        raise InputError(
+            f'expected STL-10 as {path.parent.name}/, found no {path}; remove {path.parent} to have it made again'
+        )
     return np.fromfile(path, dtype=np.uint8)
 
 

@@ -1,4 +1,5 @@
 """What mmengine builds for a run: hooks, runner, mixed precision, metrics; importing it registers them."""
+
 # Configs that import this package alone use the loader, and scripts the two functions.
 from mmcyclemlp.config import load_config
 from mmcyclemlp.datasets.load_images import LoadReadableImage
@@ -11,5 +12,14 @@ from .runner import ConsoleRunner
 from .schedule import ResumeScheduleHook
 from .train_accuracy import TrainAccuracyHook
 
-__all__ = ['ConsoleRunner', 'CpuAmpOptimWrapper', 'CurvesHook', 'LoadReadableImage', 'MeanCrossEntropy',
-           'ResumeScheduleHook', 'TrainAccuracyHook', 'input_errors', 'load_config']
+__all__ = [
+    'ConsoleRunner',
+    'CpuAmpOptimWrapper',
+    'CurvesHook',
+    'LoadReadableImage',
+    'MeanCrossEntropy',
+    'ResumeScheduleHook',
+    'TrainAccuracyHook',
+    'input_errors',
+    'load_config',
+]

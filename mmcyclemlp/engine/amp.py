@@ -1,4 +1,5 @@
 """Mixed precision without a GPU."""
+
 from contextlib import contextmanager
 from typing import Any, Dict, Iterator, Tuple
 

@@ -1,4 +1,5 @@
 """Loss on held-out data."""
+
 from typing import Any, Dict, List, Sequence
 
 import numpy as np

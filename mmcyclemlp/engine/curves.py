@@ -1,4 +1,5 @@
 """Loss and accuracy curves of a run, as a table and as a picture."""
+
 import csv
 from numbers import Real
 from pathlib import Path
@@ -111,6 +112,7 @@ def write_png(path: Path, rows: List[Dict[str, str]]) -> None:
     """Plot losses beside all other columns, as a whole or not at all."""
     from matplotlib.figure import Figure  # only when it is needed: a hook is imported with every config
     from matplotlib.ticker import MaxNLocator
+
     unit, columns = next(iter(rows[0])), _columns(rows)
     losses = [c for c in columns if c.endswith('loss')]
     others = [c for c in columns if c not in losses]

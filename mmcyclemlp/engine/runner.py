@@ -1,4 +1,5 @@
 """mmengine's Runner with a readable console, and with checkpoints that are read once and loaded strictly."""
+
 import logging
 from typing import Any, Dict, Mapping, Optional
 
@@ -9,8 +10,13 @@ from mmengine.runner.checkpoint import _load_checkpoint_to_model
 from mmcyclemlp.checkpoints import check_fits, load_strictly, unwrapped
 
 # What mmengine says about itself in every run.
-NOISE = ('"FileClient" will be deprecated', '"HardDiskBackend" is the alias', 'Exp name: ',
-         'Distributed training is not used, all SyncBatchNorm', 'paramwise_options -- ')
+NOISE = (
+    '"FileClient" will be deprecated',
+    '"HardDiskBackend" is the alias',
+    'Exp name: ',
+    'Distributed training is not used, all SyncBatchNorm',
+    'paramwise_options -- ',
+)
 
 
 class ConsoleRunner(Runner):

@@ -1,4 +1,5 @@
 """The learning rate of a resumed run."""
+
 import warnings
 from typing import List
 
@@ -36,8 +37,10 @@ class ResumeScheduleHook(Hook):
         if all(_plan(scheduler.state_dict()) == _plan(state) for scheduler, state in zip(schedulers, self._planned)):
             return
         if any(getattr(scheduler, 'need_val_args', False) for scheduler in schedulers):
-            runner.logger.warning('the schedule of the config differs from that of the checkpoint, but depends on '
-                                  'past metrics; going on with that of the checkpoint')
+            runner.logger.warning(
+                'the schedule of the config differs from that of the checkpoint, but depends on '
+                'past metrics; going on with that of the checkpoint'
+            )
             return
         for scheduler, state in zip(schedulers, self._planned):
             scheduler.load_state_dict(dict(state, last_step=-1, _global_step=-1))
@@ -49,8 +52,10 @@ class ResumeScheduleHook(Hook):
             warnings.simplefilter('ignore')  # that the optimizer has not stepped in this process
             _step_through(schedulers, runner)
         rate = runner.optim_wrapper.get_lr()['lr'][0]
-        runner.logger.info(f'The schedule of the config differs from that of the checkpoint: going on with the '
-                           f"config's, at learning rate {rate:.3e}")
+        runner.logger.info(
+            f'The schedule of the config differs from that of the checkpoint: going on with the '
+            f"config's, at learning rate {rate:.3e}"
+        )
 
 
 def _plan(state: dict) -> dict:

@@ -1,4 +1,5 @@
 """Accuracy on the training images, while they are learned."""
+
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS

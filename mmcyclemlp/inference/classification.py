@@ -1,4 +1,5 @@
 """Records and drawings of classified images; needs mmpretrain."""
+
 from typing import Any, Optional, Sequence
 
 import numpy as np

@@ -1,4 +1,5 @@
 """Records and drawings of detections; needs mmdet."""
+
 import warnings
 from typing import Any, Optional, Sequence
 
@@ -24,8 +25,10 @@ class Task:
         found = sample.pred_instances.numpy()
         record = dict(labels=found.labels.tolist(), scores=found.scores.tolist(), bboxes=found.bboxes.tolist())
         if 'masks' in found:
-            record['masks'] = [dict(size=list(mask['size']), counts=mask['counts'].decode())
-                               for mask in encode_mask_results(found.masks)]
+            record['masks'] = [
+                dict(size=list(mask['size']), counts=mask['counts'].decode())
+                for mask in encode_mask_results(found.masks)
+            ]
         with warnings.catch_warnings():
             warnings.filterwarnings('ignore', '.*out of bounds')  # a box that ends at the border, by rounding
             sample.pred_instances = sample.pred_instances[sample.pred_instances.scores.argsort()]  # the best on top

@@ -1,4 +1,5 @@
 """Images and videos: finding, reading and writing them."""
+
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +17,7 @@ from mmcyclemlp.files import written_whole
 IMAGES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp', '.ppm', '.pgm')
 VIDEOS = ('.mp4', '.avi', '.mov', '.mkv', '.webm', '.m4v')
 CODECS = (('.mp4', 'mp4v'), ('.avi', 'MJPG'))  # the second is part of OpenCV itself
-USUAL_FPS = 25.  # of a video that does not say
+USUAL_FPS = 25.0  # of a video that does not say
 
 
 def find_media(paths: Iterable[Path]) -> Tuple[List[Path], List[Path]]:
@@ -30,14 +31,16 @@ def find_media(paths: Iterable[Path]) -> Tuple[List[Path], List[Path]]:
         if path.is_dir():
             found = sorted(entry for entry in path.iterdir() if entry.suffix.lower() in IMAGES and entry.is_file())
             if not found:
-                raise InputError(f'expected images in {path}, but it holds no file of {" ".join(IMAGES)}; give their '
-                                 'folder itself')
+                raise InputError(
+                    f'expected images in {path}, but it holds no file of {" ".join(IMAGES)}; give their folder itself'
+                )
             images += found
         elif path.is_file():
             (videos if path.suffix.lower() in VIDEOS else images).append(path)
         else:
-            raise InputError(f'expected an image, a folder of images or a video, but {path} does not exist; check the '
-                             'path')
+            raise InputError(
+                f'expected an image, a folder of images or a video, but {path} does not exist; check the path'
+            )
     return images, videos
 
 
@@ -60,8 +63,9 @@ def read_image(path: Path) -> np.ndarray:
         with Image.open(path) as image:
             image.load()  # raises for a truncated file, which OpenCV fills with grey
     except UNREADABLE as error:
-        raise InputError(f'expected an image, but {path} cannot be read ({error}); copy it again, or leave it out'
-                         ) from error
+        raise InputError(
+            f'expected an image, but {path} cannot be read ({error}); copy it again, or leave it out'
+        ) from error
     pixels = mmcv.imread(str(path))
     if pixels is None:
         raise InputError(f'expected an image, but {path} is of a kind that OpenCV cannot read; convert it to PNG')
@@ -91,8 +95,10 @@ def video_target(path: Path) -> Tuple[Path, str]:
             writer.release()
         if usable:
             return path.with_suffix(suffix), codec
-    raise InputError(f'could not write {path}: this OpenCV has no codec for {" or ".join(s for s, _ in CODECS)}; '
-                     'reinstall opencv-python-headless from its wheels')
+    raise InputError(
+        f'could not write {path}: this OpenCV has no codec for {" or ".join(s for s, _ in CODECS)}; '
+        'reinstall opencv-python-headless from its wheels'
+    )
 
 
 @contextmanager

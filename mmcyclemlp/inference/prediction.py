@@ -1,4 +1,5 @@
 """What a model says of one image, and what draws it."""
+
 from typing import Any, Dict, NamedTuple, Optional, Type
 
 import numpy as np
@@ -14,6 +15,7 @@ class Prediction(NamedTuple):
     ``record`` is ready for json, ``drawing`` uint8 [H, W, 3] RGB, perhaps larger than the image, and ``masks``
     uint8 [H, W] of class indices, or None for a task without.
     """
+
     record: Dict[str, Any]
     drawing: np.ndarray
     masks: Any
@@ -27,6 +29,8 @@ def build_visualizer(section: Optional[dict], default: Type[Visualizer]) -> Visu
         with VISUALIZERS.switch_scope_and_registry(settings.pop('_scope_', None)) as registry:
             kind = registry.get(kind)
         if kind is None:
-            raise InputError(f'visualizer.type={section["type"]} is not registered; correct it, or import its module '
-                             'by custom_imports')
+            raise InputError(
+                f'visualizer.type={section["type"]} is not registered; correct it, or import its module '
+                'by custom_imports'
+            )
     return kind(**settings)

@@ -1,4 +1,5 @@
 """Predictions of a trained model, of any task, on images that belong to no dataset."""
+
 import os
 from importlib import import_module
 from typing import Any, Dict, Iterable, Iterator, List, Tuple, TypeVar, Union
@@ -39,9 +40,11 @@ class Predictor:
     def __init__(self, config: Config, checkpoint: Union[str, os.PathLike], score: float = 0.3, batch_size: int = 1):
         scope = config.get('default_scope')
         if scope not in TASKS or not config.get('test_dataloader'):
-            raise InputError(f'expected a config of {", ".join(TASKS)} with a test_dataloader, but {config.filename} '
-                             f'has default_scope={scope!r} and {"a" if config.get("test_dataloader") else "no"} '
-                             'test_dataloader; give another')
+            raise InputError(
+                f'expected a config of {", ".join(TASKS)} with a test_dataloader, but {config.filename} '
+                f'has default_scope={scope!r} and {"a" if config.get("test_dataloader") else "no"} '
+                'test_dataloader; give another'
+            )
         weights = read_checkpoint(checkpoint)
         init_default_scope(scope)
         section = next(section for _, section in dataset_sections(config, 'test') if 'pipeline' in section)

@@ -1,4 +1,5 @@
 """Records and drawings of segmented images; needs mmseg."""
+
 from typing import List, Optional, Sequence, Tuple
 
 import cv2
@@ -17,8 +18,9 @@ class Task:
     """Semantic masks, drawn over the image with the ``alpha`` of the config's visualizer, beside a legend of the
     classes in it. (mmseg writes the names into the regions, which have no room for them where they are small.)"""
 
-    def __init__(self, classes: Sequence[str], palette: Sequence[Sequence[int]], score: float,
-                 visualizer: Optional[dict] = None):
+    def __init__(
+        self, classes: Sequence[str], palette: Sequence[Sequence[int]], score: float, visualizer: Optional[dict] = None
+    ):
         self._opacity = (visualizer or {}).get('alpha', OPACITY)
         self._classes, self._palette = classes, np.array(palette, dtype=np.uint8)  # [classes, 3] RGB
         self._width = 2 * ROW + max(_text_width(text) for text in (*classes, f'{len(classes)} more'))
@@ -41,11 +43,11 @@ class Task:
         panel = np.full((max(height, rows * ROW), self._width, 3), 255, dtype=np.uint8)
         lines: List[Tuple[str, Optional[int]]] = [(self._classes[i], i) for i in present]
         if len(lines) > rows:
-            lines[rows - 1:] = [(f'{len(lines) - rows + 1} more', None)]
+            lines[rows - 1 :] = [(f'{len(lines) - rows + 1} more', None)]
         for row, (text, index) in enumerate(lines):
             top = row * ROW
             if index is not None:
-                panel[top + 3:top + ROW - 3, 4:ROW] = self._palette[index]
+                panel[top + 3 : top + ROW - 3, 4:ROW] = self._palette[index]
             cv2.putText(panel, text, (ROW + 6, top + ROW - 6), color=(0, 0, 0), lineType=cv2.LINE_AA, **FONT)
         return panel
 

@@ -1,4 +1,5 @@
 """CycleMLP and its layers."""
+
 from .cyclemlp import ARCHS, CycleMLP
 from .layers import CycleBlock, CycleFC, CycleMixer, Downsample, OverlapPatchEmbed
 

@@ -1,4 +1,5 @@
 """CycleMLP: the backbone, for classification and for dense prediction."""
+
 from typing import List, Optional, Sequence, Tuple, Union
 
 import torch
@@ -49,17 +50,19 @@ class CycleMLP(BaseModule):
             ``[B, in_channels, H >= 3, W >= 3]``.
     """
 
-    def __init__(self,
-                 arch: Union[str, dict] = 'b1',
-                 in_channels: int = 3,
-                 kernel_size: int = 3,
-                 drop_path_rate: float = 0.,
-                 out_indices: Sequence[int] = (3, ),
-                 frozen_stages: int = -1,
-                 stem_stride: int = 4,
-                 backend: str = 'auto',
-                 with_cp: bool = False,
-                 init_cfg: Optional[Union[dict, List[dict]]] = None):
+    def __init__(
+        self,
+        arch: Union[str, dict] = 'b1',
+        in_channels: int = 3,
+        kernel_size: int = 3,
+        drop_path_rate: float = 0.0,
+        out_indices: Sequence[int] = (3,),
+        frozen_stages: int = -1,
+        stem_stride: int = 4,
+        backend: str = 'auto',
+        with_cp: bool = False,
+        init_cfg: Optional[Union[dict, List[dict]]] = None,
+    ):
         super().__init__(init_cfg=init_cfg)
         depths, embed_dims, mlp_ratios = _stage_numbers(arch)
         _check_arguments(len(depths), kernel_size, drop_path_rate, out_indices, frozen_stages, stem_stride, backend)
@@ -78,8 +81,13 @@ class CycleMLP(BaseModule):
             if i > 0:
                 self.downsamples.append(Downsample(embed_dims[i - 1], embed_dims[i]))
             self.stages.append(
-                nn.Sequential(*(CycleBlock(embed_dims[i], mlp_ratios[i], kernel_size, next(rates), backend, with_cp)
-                                for _ in range(depths[i]))))
+                nn.Sequential(
+                    *(
+                        CycleBlock(embed_dims[i], mlp_ratios[i], kernel_size, next(rates), backend, with_cp)
+                        for _ in range(depths[i])
+                    )
+                )
+            )
             if i in self.out_indices:
                 self.add_module(f'norm{i}', nn.LayerNorm(embed_dims[i]))
         self._freeze_stages()
@@ -99,8 +107,10 @@ class CycleMLP(BaseModule):
 
     def _check_image(self, x: Tensor) -> None:
         if x.dim() != 4 or x.shape[1] != self.in_channels or min(x.shape[2:]) < MIN_SIZE:
-            raise InputError(f'CycleMLP takes images [B, {self.in_channels}, H, W] with H and W at least {MIN_SIZE}, '
-                             f'got {list(x.shape)}; resize the image, or set in_channels')
+            raise InputError(
+                f'CycleMLP takes images [B, {self.in_channels}, H, W] with H and W at least {MIN_SIZE}, '
+                f'got {list(x.shape)}; resize the image, or set in_channels'
+            )
 
     def train(self, mode: bool = True) -> 'CycleMLP':
         """As ``nn.Module.train``, but frozen stages stay in evaluation mode (no drop path)."""
@@ -115,7 +125,7 @@ class CycleMLP(BaseModule):
         # Those of the stages that are built: out_indices may end before frozen_stages does.
         n = min(self.frozen_stages, len(self.stages))
         norms = [getattr(self, f'norm{i}') for i in self.out_indices if i < n]
-        return [self.patch_embed, *self.stages[:n], *self.downsamples[:max(0, n - 1)], *norms]
+        return [self.patch_embed, *self.stages[:n], *self.downsamples[: max(0, n - 1)], *norms]
 
     def _freeze_stages(self) -> None:
         for module in self._frozen_modules():
@@ -131,19 +141,27 @@ def _stage_numbers(arch: Union[str, dict]) -> Tuple[Tuple[int, ...], ...]:
             raise InputError(f'arch must be one of {sorted(ARCHS)} or a dict with {list(keys)}, got {arch!r}')
         arch = ARCHS[arch]
     elif not isinstance(arch, dict) or set(arch) != set(keys):
-        raise InputError(f'arch must be one of {sorted(ARCHS)} or a dict with exactly {list(keys)}, got '
-                         f'{sorted(arch) if isinstance(arch, dict) else arch!r}')
+        raise InputError(
+            f'arch must be one of {sorted(ARCHS)} or a dict with exactly {list(keys)}, got '
+            f'{sorted(arch) if isinstance(arch, dict) else arch!r}'
+        )
     numbers = tuple(tuple(arch[key]) for key in keys)
     if len({len(n) for n in numbers}) != 1 or not 1 <= len(numbers[0]) <= 4:
         raise InputError(f'depths, embed_dims and mlp_ratios must be equally long, 1 to 4 stages, got {arch}')
     if min(numbers[0]) < 1 or min(numbers[1]) < 4 or min(numbers[2]) <= 0:
-        raise InputError('every stage needs at least 1 block, 4 channels and a positive MLP ratio, '
-                         f'got {arch}')
+        raise InputError(f'every stage needs at least 1 block, 4 channels and a positive MLP ratio, got {arch}')
     return numbers
 
 
-def _check_arguments(num_stages: int, kernel_size: int, drop_path_rate: float, out_indices: Sequence[int],
-                     frozen_stages: int, stem_stride: int, backend: str) -> None:
+def _check_arguments(
+    num_stages: int,
+    kernel_size: int,
+    drop_path_rate: float,
+    out_indices: Sequence[int],
+    frozen_stages: int,
+    stem_stride: int,
+    backend: str,
+) -> None:
     if not isinstance(kernel_size, int):
         raise InputError(f'kernel_size of the backbone is one odd number for both directions, got {kernel_size!r}')
     check_kernel_size((1, kernel_size))
@@ -152,10 +170,14 @@ def _check_arguments(num_stages: int, kernel_size: int, drop_path_rate: float, o
         raise InputError(f'drop_path_rate must lie in [0, 1), got {drop_path_rate!r}')
     indices = list(out_indices) if isinstance(out_indices, (tuple, list, range)) else []
     if not indices or indices != sorted(set(indices) & set(range(num_stages))):
-        raise InputError(f'out_indices must be rising stage numbers from 0 to {num_stages - 1}, such as '
-                         f'{tuple(range(num_stages))}, got {out_indices!r}')
+        raise InputError(
+            f'out_indices must be rising stage numbers from 0 to {num_stages - 1}, such as '
+            f'{tuple(range(num_stages))}, got {out_indices!r}'
+        )
     if frozen_stages not in range(-1, num_stages + 1):
-        raise InputError(f'frozen_stages must be -1 (train all), 0 (freeze the stem) or the number of stages to '
-                         f'freeze, up to {num_stages}, got {frozen_stages!r}')
+        raise InputError(
+            f'frozen_stages must be -1 (train all), 0 (freeze the stem) or the number of stages to '
+            f'freeze, up to {num_stages}, got {frozen_stages!r}'
+        )
     if stem_stride not in STEM_PADDING:
         raise InputError(f'stem_stride must be one of {sorted(STEM_PADDING)}, got {stem_stride!r}')

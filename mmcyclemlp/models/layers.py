@@ -1,4 +1,5 @@
 """The layers of CycleMLP: parameters and their initial values; the mathematics lies in ``mmcyclemlp.ops``."""
+
 from types import NoneType
 from typing import Optional, Tuple, Type, TypeGuard, TypeVar, Union, cast
 
@@ -35,10 +36,15 @@ def as_built(module: nn.Module, kind: Type[Module]) -> TypeGuard[Module]:
     False for another class (LoRA, adapters, quantised layers, parametrisations, FSDP), for hooks, and for parameters
     that are no plain tensors. Whoever computes with a child's parameters instead of calling it has to ask first.
     """
-    return (type(module) is kind and 'forward' not in vars(module) and not _has_any_global_hook()
-            and not (module._forward_hooks or module._forward_pre_hooks or module._backward_hooks
-                     or module._backward_pre_hooks)
-            and all(type(p) in (nn.Parameter, Tensor, NoneType) for p in module._parameters.values()))
+    return (
+        type(module) is kind
+        and 'forward' not in vars(module)
+        and not _has_any_global_hook()
+        and not (
+            module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
+        )
+        and all(type(p) in (nn.Parameter, Tensor, NoneType) for p in module._parameters.values())
+    )
 
 
 def call_linear(layer: nn.Module, x: Tensor, residual: Optional[Tensor] = None) -> Tensor:
@@ -62,12 +68,14 @@ class CycleFC(nn.Module):
         backend (str): see :func:`mmcyclemlp.ops.cycle_fc`.
     """
 
-    def __init__(self,
-                 in_channels: int,
-                 out_channels: int,
-                 kernel_size: Tuple[int, int],
-                 bias: bool = True,
-                 backend: str = 'auto'):
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Tuple[int, int],
+        bias: bool = True,
+        backend: str = 'auto',
+    ):
         super().__init__()
         check_kernel_size(kernel_size)
         check_backend(backend)
@@ -83,8 +91,10 @@ class CycleFC(nn.Module):
         return cycle_fc(x, self.weight, self.bias, self.kernel_size, self.backend)
 
     def extra_repr(self) -> str:
-        return (f'{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, '
-                f'bias={self.bias is not None}, backend={self.backend!r}')
+        return (
+            f'{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, '
+            f'bias={self.bias is not None}, backend={self.backend!r}'
+        )
 
 
 class Mlp(nn.Module):
@@ -146,26 +156,43 @@ class CycleMixer(nn.Module):
     def weights(self) -> MixerWeights:
         """The parameters of the children."""
         bias_w, bias_h = cast(Tensor, self.shift_w.bias), cast(Tensor, self.shift_h.bias)  # built with one
-        return MixerWeights(self.shift_w.weight, bias_w, self.shift_h.weight, bias_h, self.channel.weight,
-                            self.reweight.fc1.weight, self.reweight.fc1.bias, self.reweight.fc2.weight,
-                            self.reweight.fc2.bias, self.proj.weight, self.proj.bias)
+        return MixerWeights(
+            self.shift_w.weight,
+            bias_w,
+            self.shift_h.weight,
+            bias_h,
+            self.channel.weight,
+            self.reweight.fc1.weight,
+            self.reweight.fc1.bias,
+            self.reweight.fc2.weight,
+            self.reweight.fc2.bias,
+            self.proj.weight,
+            self.proj.bias,
+        )
 
     def _children_as_built(self) -> bool:
-        return (as_built(self.shift_w, CycleFC) and as_built(self.shift_h, CycleFC) and as_built(self.reweight, Mlp)
-                and all(as_built(layer, nn.Linear)
-                        for layer in (self.channel, self.proj, self.reweight.fc1, self.reweight.fc2)))
+        return (
+            as_built(self.shift_w, CycleFC)
+            and as_built(self.shift_h, CycleFC)
+            and as_built(self.reweight, Mlp)
+            and all(
+                as_built(layer, nn.Linear) for layer in (self.channel, self.proj, self.reweight.fc1, self.reweight.fc2)
+            )
+        )
 
 
 class CycleBlock(nn.Module):
     """Pre-norm residual block of a mixer and an MLP over channels, ``[B, H, W, C] -> [B, H, W, C]``."""
 
-    def __init__(self,
-                 channels: int,
-                 mlp_ratio: float = 4.,
-                 kernel_size: int = 3,
-                 drop_path_rate: float = 0.,
-                 backend: str = 'auto',
-                 with_cp: bool = False):
+    def __init__(
+        self,
+        channels: int,
+        mlp_ratio: float = 4.0,
+        kernel_size: int = 3,
+        drop_path_rate: float = 0.0,
+        backend: str = 'auto',
+        with_cp: bool = False,
+    ):
         super().__init__()
         self.with_cp = with_cp
         self.norm1 = nn.LayerNorm(channels)
@@ -188,9 +215,12 @@ class CycleBlock(nn.Module):
 
     def _adds_inside(self) -> bool:
         """Whether the last products may add the residuals: in evaluation, and if nobody listens between the two."""
-        return (not (self.drop_path.training or torch.is_grad_enabled() or in_graph())
-                and as_built(self.mixer, CycleMixer) and as_built(self.mlp, Mlp)
-                and (as_built(self.drop_path, DropPath) or as_built(self.drop_path, nn.Identity)))
+        return (
+            not (self.drop_path.training or torch.is_grad_enabled() or in_graph())
+            and as_built(self.mixer, CycleMixer)
+            and as_built(self.mlp, Mlp)
+            and (as_built(self.drop_path, DropPath) or as_built(self.drop_path, nn.Identity))
+        )
 
 
 class OverlapPatchEmbed(nn.Module):

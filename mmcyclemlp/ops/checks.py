@@ -1,4 +1,5 @@
 """The contract of the operators, as errors that say what was expected, what came and what to do."""
+
 from typing import Optional, Tuple
 
 import torch
@@ -13,8 +14,10 @@ def check_kernel_size(kernel_size: Tuple[int, int]) -> None:
     """Accept (1, k) and (k, 1) with k odd and positive."""
     pair = isinstance(kernel_size, (tuple, list)) and len(kernel_size) == 2
     if not pair or not all(isinstance(k, int) and k > 0 and k % 2 for k in kernel_size) or 1 not in kernel_size:
-        raise InputError('kernel_size must be (1, k) to shift along the width or (k, 1) to shift along the '
-                         f'height, with k an odd positive integer, got {kernel_size!r}')
+        raise InputError(
+            'kernel_size must be (1, k) to shift along the width or (k, 1) to shift along the '
+            f'height, with k an odd positive integer, got {kernel_size!r}'
+        )
 
 
 def check_backend(backend: str) -> None:
@@ -32,8 +35,10 @@ def check_tensors(x: Tensor, weight: Tensor, bias: Optional[Tensor]) -> None:
     if weight.dim() != 2:
         raise InputError(f'weight must have the two dimensions [C_out, C_in], got shape {list(weight.shape)}')
     if x.shape[3] != weight.shape[1]:
-        raise InputError(f'x has {x.shape[3]} channels in its last dimension but weight '
-                         f'{list(weight.shape)} takes {weight.shape[1]}; x is channels-last [B, H, W, C_in]')
+        raise InputError(
+            f'x has {x.shape[3]} channels in its last dimension but weight '
+            f'{list(weight.shape)} takes {weight.shape[1]}; x is channels-last [B, H, W, C_in]'
+        )
     if bias is not None and bias.shape != weight.shape[:1]:
         raise InputError(f'bias must have shape [{weight.shape[0]}] to match weight, got {list(bias.shape)}')
     for name, tensor in (('weight', weight), ('bias', bias)):

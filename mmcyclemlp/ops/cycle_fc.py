@@ -1,4 +1,5 @@
 """CycleFC: a fully connected layer over channels, each read at its own neighbouring position."""
+
 from contextlib import contextmanager
 from math import gcd
 from typing import Iterator, Optional, Tuple
@@ -15,11 +16,9 @@ from .shift import in_graph, shift, shifting
 _forced: Optional[str] = None
 
 
-def cycle_fc(x: Tensor,
-             weight: Tensor,
-             bias: Optional[Tensor],
-             kernel_size: Tuple[int, int],
-             backend: str = 'auto') -> Tensor:
+def cycle_fc(
+    x: Tensor, weight: Tensor, bias: Optional[Tensor], kernel_size: Tuple[int, int], backend: str = 'auto'
+) -> Tensor:
     """Cycle fully-connected layer, channels last (CycleMLP, arXiv 2107.10224, section 3.2).
 
     ``y[b, i, j, o] = bias[o] + sum_c weight[o, c] * x[b, i + dy(c), j + dx(c), c]``, where ``(dy, dx)`` are
@@ -77,8 +76,10 @@ def deform_conv_reason(dtype: torch.dtype, device: torch.device) -> Optional[str
     try:
         import mmcv.ops  # noqa: F401
     except ImportError as error:
-        return (f'mmcv was installed without its compiled operators ({error}); compile them with `make ops`, or take a '
-                'ready wheel as docs/install.md says; backend=\'auto\' needs none')
+        return (
+            f'mmcv was installed without its compiled operators ({error}); compile them with `make ops`, or take a '
+            "ready wheel as docs/install.md says; backend='auto' needs none"
+        )
     return None
 
 
@@ -89,6 +90,7 @@ def _deform_conv(x: Tensor, weight: Tensor, bias: Optional[Tensor], kernel_size:
     if reason is not None:
         raise InputError(f"backend 'deform_conv' cannot compute this call: {reason}")
     from mmcv.ops import deform_conv2d
+
     x, weight, bias = x.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
     if x.numel() == 0:
         # The operator divides by the batch size. An empty product keeps the graph whole.
@@ -103,9 +105,13 @@ def _deform_conv(x: Tensor, weight: Tensor, bias: Optional[Tensor], kernel_size:
         x.permute(0, 3, 1, 2).contiguous(),  # [B, C_in, H, W]
         offset,
         weight[:, :, None, None].contiguous(),  # [C_out, C_in, 1, 1]
-        1, 0, 1, 1,  # stride, padding, dilation, groups
+        1,
+        0,
+        1,
+        1,  # stride, padding, dilation, groups
         c_in,  # one deformable group a channel: each has an offset of its own
         False,  # no bias is taken
-        gcd(batch, 32))  # im2col_step must divide the batch
+        gcd(batch, 32),
+    )  # im2col_step must divide the batch
     out = out.permute(0, 2, 3, 1)  # [B, H, W, C_out]
     return out if bias is None else out + bias

@@ -3,6 +3,7 @@
 The weights of the branches depend on means only. With them known, a single product of the input, with its shifted
 channels at its side, and a matrix a sample computes the mixer.
 """
+
 from typing import NamedTuple, Optional, Tuple
 
 import torch
@@ -16,6 +17,7 @@ from .shift import gathering, in_graph, shifted_means
 
 class MixerWeights(NamedTuple):
     """Parameters of one mixer over C channels."""
+
     shift_w: Tensor  # [C, C], kernel (1, k)
     shift_w_bias: Tensor  # [C]
     shift_h: Tensor  # [C, C], kernel (k, 1)
@@ -69,8 +71,11 @@ def cycle_mix(x: Tensor, weights: MixerWeights, kernel_size: int, residual: Opti
     check_tensors(x, weights.shift_w, weights.shift_w_bias)
     k = kernel_size
     mean, mean_w, mean_h = shifted_means(x, k)  # [B, C] each
-    mean = (F.linear(mean_w, weights.shift_w, weights.shift_w_bias)
-            + F.linear(mean_h, weights.shift_h, weights.shift_h_bias) + F.linear(mean, weights.channel))
+    mean = (
+        F.linear(mean_w, weights.shift_w, weights.shift_w_bias)
+        + F.linear(mean_h, weights.shift_h, weights.shift_h_bias)
+        + F.linear(mean, weights.channel)
+    )
     hidden = F.gelu(F.linear(mean, weights.fc1, weights.fc1_bias))
     a_w, a_h, a_c = (a.unsqueeze(2) for a in branch_weights(F.linear(hidden, weights.fc2, weights.fc2_bias)))
 

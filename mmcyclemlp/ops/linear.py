@@ -4,6 +4,7 @@ PyTorch gives linear layers in float32 on a CPU to MKL, and convolutions to oneD
 Intel's processors; on others with AVX-512 it takes twice oneDNN's time on one thread. A map [B, H, W, C] is a
 channels_last image [B, C, H, W], so a linear layer is a 1x1 convolution of it, without a copy.
 """
+
 from contextlib import nullcontext
 from typing import Callable, Optional, Tuple
 
@@ -63,8 +64,9 @@ def linear_each(x: Tensor, weights: Tensor, biases: Tensor, residual: Optional[T
     return _add(y.unflatten(1, x.shape[1:3]), residual)
 
 
-def linear_of(movement: Movement, x: Tensor, weight: Tensor, bias: Optional[Tensor],
-              residual: Optional[Tensor] = None) -> Tensor:
+def linear_of(
+    movement: Movement, x: Tensor, weight: Tensor, bias: Optional[Tensor], residual: Optional[Tensor] = None
+) -> Tensor:
     """``linear(movement(x), weight, bias)``, or :func:`linear_each` for a matrix a sample.
 
     The backward pass keeps x and moves it anew: a moved copy takes as much memory as the map, which is kept anyway by
@@ -100,8 +102,15 @@ def autocast_to(x: Tensor) -> Tensor:
 
 
 def _by_onednn(x: Tensor) -> bool:
-    return (ONEDNN and not (torch.jit.is_tracing() or torch.compiler.is_exporting()) and x.device.type == 'cpu'
-            and x.dtype == torch.float32 and x.dim() == 4 and x.numel() > 0 and not torch.is_autocast_enabled('cpu'))
+    return (
+        ONEDNN
+        and not (torch.jit.is_tracing() or torch.compiler.is_exporting())
+        and x.device.type == 'cpu'
+        and x.dtype == torch.float32
+        and x.dim() == 4
+        and x.numel() > 0
+        and not torch.is_autocast_enabled('cpu')
+    )
 
 
 def _inner_product() -> bool:
@@ -121,7 +130,6 @@ def _add(y: Tensor, residual: Optional[Tensor]) -> Tensor:
 
 
 class _LinearOf(torch.autograd.Function):
-
     @staticmethod
     def forward(ctx, movement: Movement, x: Tensor, weight: Tensor, bias: Optional[Tensor]) -> Tensor:
         ctx.movement, ctx.has_bias = movement, bias is not None
@@ -144,18 +152,35 @@ def _linear_backward(grad: Tensor, x: Tensor, weight: Tensor, wanted: Tuple[bool
     """grad ``[B, H, W, C_out]``, x ``[B, H, W, C_in]``, weight ``[C_out, C_in]``."""
     if _by_onednn(x):
         grad_x, grad_weight, grad_bias = torch.ops.aten.convolution_backward(
-            grad.permute(0, 3, 1, 2), x.permute(0, 3, 1, 2), weight[:, :, None, None], [len(weight)], [1, 1], [0, 0],
-            [DILATION, DILATION], False, [0, 0], 1, wanted)
-        return (grad_x.permute(0, 2, 3, 1) if wanted[0] else None, grad_weight[:, :, 0, 0] if wanted[1] else None,
-                grad_bias if wanted[2] else None)
-    return (grad @ weight if wanted[0] else None,
-            grad.flatten(0, 2).T @ x.flatten(0, 2) if wanted[1] else None,
-            grad.sum(dim=(0, 1, 2)) if wanted[2] else None)
+            grad.permute(0, 3, 1, 2),
+            x.permute(0, 3, 1, 2),
+            weight[:, :, None, None],
+            [len(weight)],
+            [1, 1],
+            [0, 0],
+            [DILATION, DILATION],
+            False,
+            [0, 0],
+            1,
+            wanted,
+        )
+        return (
+            grad_x.permute(0, 2, 3, 1) if wanted[0] else None,
+            grad_weight[:, :, 0, 0] if wanted[1] else None,
+            grad_bias if wanted[2] else None,
+        )
+    return (
+        grad @ weight if wanted[0] else None,
+        grad.flatten(0, 2).T @ x.flatten(0, 2) if wanted[1] else None,
+        grad.sum(dim=(0, 1, 2)) if wanted[2] else None,
+    )
 
 
 def _linear_each_backward(grad: Tensor, x: Tensor, weights: Tensor, wanted: Tuple[bool, bool, bool]) -> Gradients:
     """grad ``[B, H, W, C_out]``, x ``[B, H, W, C_in]``, weights ``[B, C_out, C_in]``."""
     flat = grad.flatten(1, 2)  # [B, HW, C_out]
-    return (torch.bmm(flat, weights).unflatten(1, grad.shape[1:3]) if wanted[0] else None,
-            torch.bmm(flat.transpose(1, 2), x.flatten(1, 2)) if wanted[1] else None,
-            flat.sum(dim=1) if wanted[2] else None)
+    return (
+        torch.bmm(flat, weights).unflatten(1, grad.shape[1:3]) if wanted[0] else None,
+        torch.bmm(flat.transpose(1, 2), x.flatten(1, 2)) if wanted[1] else None,
+        flat.sum(dim=1) if wanted[2] else None,
+    )

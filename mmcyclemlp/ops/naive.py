@@ -1,4 +1,5 @@
 """CycleFC and the mixer by their definitions, slow and obvious; tests and benchmarks compare everything with them."""
+
 from typing import TYPE_CHECKING, Optional, Tuple
 
 import torch

@@ -1,4 +1,5 @@
 """Where each channel of a CycleFC layer reads: the one definition of channel -> (dy, dx)."""
+
 from typing import List, Tuple
 
 

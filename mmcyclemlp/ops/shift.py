@@ -4,6 +4,7 @@ A movement is a list of reads: some columns of the result come from some channel
 axis. Three ways compute it: strided copies, a Triton kernel on CUDA, and, inside graphs, an expression that a
 compiler fuses and an exporter keeps at every size.
 """
+
 from contextlib import contextmanager
 from functools import cache
 from importlib.util import find_spec
@@ -22,6 +23,7 @@ _forced: Optional[str] = None
 
 class Read(NamedTuple):
     """``out[..., columns]`` is ``x[..., channels]`` moved by ``offset`` along ``axis``; reads outside the map are 0."""
+
     columns: slice
     channels: slice
     axis: int  # 1 is H, 2 is W
@@ -36,6 +38,7 @@ class Movement(NamedTuple):
     channels as they are, then those that a shift by (1, k) moves, then those that (k, 1) moves, sorted by residue
     ``c % k``: ``[x, s_w(x)[..., 1::k], ..., s_w(x)[..., k - 1::k], s_h(x)[..., 1::k], ...]``.
     """
+
     channels: int
     k: int
     kernel_size: Optional[Tuple[int, int]]
@@ -157,6 +160,7 @@ def _move(x: Tensor, movement: Movement, adjoint: bool) -> Tensor:
     way = _forced or ('copy' if _triton_reason(x.device) else 'triton')
     if way == 'triton':
         from .shift_triton import move
+
         return move(x, movement.channels if adjoint else movement.columns, _numbers(movement), adjoint)
     return _Copies.apply(x, movement, adjoint)
 
@@ -219,5 +223,5 @@ def _expression(x: Tensor, kernel_size: Tuple[int, int]) -> Tensor:
     out = x  # residue 0 has offset (0, 0)
     for r in range(1, k):
         top, left = kh // 2 + offsets[r][0], kw // 2 + offsets[r][1]
-        out = torch.where(residue == r, padded[:, top:top + height, left:left + width], out)
+        out = torch.where(residue == r, padded[:, top : top + height, left : left + width], out)
     return out

@@ -3,6 +3,7 @@
 Where a column reads lies in a table, so the shift, the gathering and their adjoints are the same kernel with other
 offsets. Importing this module needs Triton.
 """
+
 from contextlib import nullcontext
 from functools import lru_cache
 from typing import List, Tuple
@@ -17,8 +18,9 @@ LARGEST_C = 128  # columns a block: 256 bytes of 16-bit numbers in one piece
 
 
 @triton.jit
-def move_kernel(x, out, table, height, width, c_in, c_out, TERMS: tl.constexpr, BLOCK_W: tl.constexpr,
-                BLOCK_C: tl.constexpr):
+def move_kernel(
+    x, out, table, height, width, c_in, c_out, TERMS: tl.constexpr, BLOCK_W: tl.constexpr, BLOCK_C: tl.constexpr
+):
     """``out[b, i, j, c] = sum_t x[b, i + dy, j + dx, channel]`` with ``channel, dy, dx = table[t, :, c]``.
 
     One row of BLOCK_W positions and BLOCK_C columns a program. A channel of -1 stands for no term.
@@ -37,7 +39,7 @@ def move_kernel(x, out, table, height, width, c_in, c_out, TERMS: tl.constexpr, 
         inside = (channel >= 0) & (i + dy >= 0) & (i + dy < height)
         mask = inside[None, :] & (column >= 0) & (column < width) & (j < width)[:, None]
         source = (first + (dy * width)[None, :] + column) * c_in + channel[None, :]  # of 64 bits, as first is
-        value = tl.load(x + source, mask=mask, other=0.)
+        value = tl.load(x + source, mask=mask, other=0.0)
         # Sums of 16-bit numbers are taken in 32; a single term is copied.
         if TERMS == 1:
             acc = value
@@ -65,8 +67,9 @@ def move(x: Tensor, columns: int, reads: List[int], adjoint: bool) -> Tensor:
         grid = (batch * height, triton.cdiv(width, block_w), triton.cdiv(c_out, block_c))
         # Triton launches on the current device, whatever device its arguments are on.
         with torch.cuda.device(x.device) if x.is_cuda else nullcontext():
-            move_kernel[grid](x.contiguous(), out, table, height, width, c_in, c_out, TERMS=terms, BLOCK_W=block_w,
-                              BLOCK_C=block_c)
+            move_kernel[grid](
+                x.contiguous(), out, table, height, width, c_in, c_out, TERMS=terms, BLOCK_W=block_w, BLOCK_C=block_c
+            )
     return out
 
 

@@ -1,4 +1,5 @@
 """Several training runs as one study: its plan, its runs, what they gave, as tables and pictures."""
+
 from .execute import run_study
 from .plan import Run, Study, load_study
 from .report import write_report

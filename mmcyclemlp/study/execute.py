@@ -1,4 +1,5 @@
 """Runs the trainings of a study one after the other, each with tools/train.py in its own process."""
+
 import contextlib
 import fcntl
 import os
@@ -19,8 +20,9 @@ POLL_SECONDS = 0.2
 LOCK_SECONDS = 10  # for what another study is ending just now
 
 
-def run_study(study: Study, work_dir: Path, train: Path, environment: Dict[str, str],
-              say: Callable[[str], None] = print) -> List[Run]:
+def run_study(
+    study: Study, work_dir: Path, train: Path, environment: Dict[str, str], say: Callable[[str], None] = print
+) -> List[Run]:
     """Run what is not finished yet.
 
     Finished runs are kept. An interrupted run resumes from the last epoch in its curves. If a run fails, it is
@@ -49,7 +51,7 @@ def run_study(study: Study, work_dir: Path, train: Path, environment: Dict[str, 
             if folder.state == FINISHED and folder.epochs == folder.run.epochs:
                 say(f'{label} finished before')
                 continue
-            ahead = folders[number - 1:]
+            ahead = folders[number - 1 :]
             code = _train(folder, ahead, train, environment, lock, lambda line: say(f'{label} {line}'))  # noqa: B023
             if code == 0 and folder.epochs == folder.run.epochs:
                 folder.write(FINISHED, folder.seconds)
@@ -64,8 +66,14 @@ def run_study(study: Study, work_dir: Path, train: Path, environment: Dict[str, 
     return failed
 
 
-def _train(folder: RunFolder, ahead: List[RunFolder], train: Path, environment: Dict[str, str], lock: TextIO,
-           say: Callable[[str], None]) -> int:
+def _train(
+    folder: RunFolder,
+    ahead: List[RunFolder],
+    train: Path,
+    environment: Dict[str, str],
+    lock: TextIO,
+    say: Callable[[str], None],
+) -> int:
     """Train to the end and tell of each epoch; returns the exit code, negative for a signal."""
     run, checkpoint = folder.run, folder.start()
     if folder.epochs == run.epochs:  # stopped after the last epoch, before its state was noted
@@ -79,8 +87,14 @@ def _train(folder: RunFolder, ahead: List[RunFolder], train: Path, environment: 
     start = time.monotonic()
     with (folder.path / 'console.log').open('a') as log:
         # The process inherits the lock: should it outlive the study, nothing else trains in its folder.
-        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, pass_fds=(lock.fileno(), ),
-                                   env=environment, start_new_session=True)
+        process = subprocess.Popen(
+            command,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            pass_fds=(lock.fileno(),),
+            env=environment,
+            start_new_session=True,
+        )
         try:
             code = None
             while code is None:
@@ -109,8 +123,10 @@ def _progress(folder: RunFolder, ahead: List[RunFolder]) -> str:
     left = sum(rate * (each.run.epochs - each.epochs) for rate, each in zip(rates, ahead))
     row = folder.curves()[-1]
     accuracy = f'test accuracy {100 * row["test accuracy"]:.2f} %, ' if 'test accuracy' in row else ''
-    return (f'epoch {folder.epochs} of {folder.run.epochs}, {accuracy}{folder.seconds / folder.epochs:.1f} s an epoch; '
-            f'the study ends in about {timedelta(seconds=round(left))}')
+    return (
+        f'epoch {folder.epochs} of {folder.run.epochs}, {accuracy}{folder.seconds / folder.epochs:.1f} s an epoch; '
+        f'the study ends in about {timedelta(seconds=round(left))}'
+    )
 
 
 @contextlib.contextmanager
@@ -125,7 +141,9 @@ def _locked(work_dir: Path) -> Iterator[TextIO]:
                 break
             except BlockingIOError:
                 if time.monotonic() > give_up:
-                    raise InputError(f'a study, or a run that it left behind, is still training in {work_dir}; wait '
-                                     'for it or end it, or give another --work-dir') from None
+                    raise InputError(
+                        f'a study, or a run that it left behind, is still training in {work_dir}; wait '
+                        'for it or end it, or give another --work-dir'
+                    ) from None
             time.sleep(POLL_SECONDS)
         yield lock

@@ -1,4 +1,5 @@
 """A study as its file says it: which runs, under which settings."""
+
 import hashlib
 import json
 import re
@@ -14,13 +15,15 @@ from mmcyclemlp.config.walk import walk
 from mmcyclemlp.errors import InputError
 
 # Keys and what they hold.
-STUDY_KEYS = dict(title=str, image_size=int, epochs=int, seeds=list, amp=bool, options=dict, compare_with_seed=bool,
-                  runs=list)
+STUDY_KEYS = dict(
+    title=str, image_size=int, epochs=int, seeds=list, amp=bool, options=dict, compare_with_seed=bool, runs=list
+)
 RUN_KEYS = dict(name=str, config=str, options=dict)
 
 
 class Run(NamedTuple):
     """One training run."""
+
     name: str  # of the system or variant; runs of several seeds share it
     seed: int
     path: Path  # of the config
@@ -58,6 +61,7 @@ class Run(NamedTuple):
 
 class Study(NamedTuple):
     """Runs to be compared."""
+
     name: str
     title: str
     image_size: int  # side in pixels, for the count of operations
@@ -84,18 +88,23 @@ def load_study(path: Path) -> Study:
     for entry in content['runs']:
         _check_keys(entry, RUN_KEYS, {'name', 'config'}, f'a run of {path}')
         if not re.fullmatch(r'\w[\w .=+-]*', entry['name']):
-            raise InputError(f'a name of a run in {path} expects letters, digits, spaces and _.=+- only, but got '
-                             f'{entry["name"]!r}; rename it')
+            raise InputError(
+                f'a name of a run in {path} expects letters, digits, spaces and _.=+- only, but got '
+                f'{entry["name"]!r}; rename it'
+            )
         config_path = path.parent / entry['config']
         options = {**common, **entry.get('options', {})}
         for seed in content.get('seeds', [0]):
-            runs.append(Run(entry['name'], seed, config_path, options, _config(config_path, options),
-                            content.get('amp', False)))
+            runs.append(
+                Run(entry['name'], seed, config_path, options, _config(config_path, options), content.get('amp', False))
+            )
     folders = [run.folder for run in runs]
     twice = next((folder for folder in folders if folders.count(folder) > 1), None)
     if twice:
-        raise InputError(f'{path} expects each run to have a name and each seed to be there once, but {twice} is there '
-                         'twice; rename one')
+        raise InputError(
+            f'{path} expects each run to have a name and each seed to be there once, but {twice} is there '
+            'twice; rename one'
+        )
     return Study(path.stem, content['title'], content['image_size'], content.get('compare_with_seed', False), runs)
 
 
@@ -111,8 +120,10 @@ def _read(path: Path) -> Dict[str, Any]:
 
 def _check_keys(section: Any, known: Dict[str, type], needed: Set[str], where: str) -> None:
     if not isinstance(section, dict) or needed - set(section):
-        raise InputError(f'{where} expects the keys {", ".join(sorted(needed))}, but got '
-                         f'{", ".join(map(str, section)) if isinstance(section, dict) else repr(section)}; add them')
+        raise InputError(
+            f'{where} expects the keys {", ".join(sorted(needed))}, but got '
+            f'{", ".join(map(str, section)) if isinstance(section, dict) else repr(section)}; add them'
+        )
     unknown = next((key for key in section if key not in known), None)
     if unknown is not None:
         near = get_close_matches(str(unknown), known, 1)
@@ -120,8 +131,9 @@ def _check_keys(section: Any, known: Dict[str, type], needed: Set[str], where: s
         raise InputError(f'{where} has the unknown key {unknown}; {hint}')
     for key, value in section.items():
         if type(value) is not known[key]:
-            raise InputError(f'{where} expects {key} to be of type {known[key].__name__}, but got {value!r}; correct '
-                             'it')
+            raise InputError(
+                f'{where} expects {key} to be of type {known[key].__name__}, but got {value!r}; correct it'
+            )
 
 
 def _config(path: Path, options: Dict[str, Any]) -> Config:

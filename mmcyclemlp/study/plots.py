@@ -1,4 +1,5 @@
 """The results of a study as pictures."""
+
 from pathlib import Path
 from typing import Dict, List, Sequence, Tuple
 
@@ -48,7 +49,7 @@ def _plot_group(axes: Axes, label: str, curves: Sequence[Sequence[Row]], name: s
     centre = np.array([np.mean(points[epoch]) for epoch in epochs])
     axes.plot(epochs, centre, color=colour, label=label, marker='.' if len(epochs) < 20 else None)
     if len(curves) > 1:
-        spread = np.array([np.std(points[epoch], ddof=1) if len(points[epoch]) > 1 else 0. for epoch in epochs])
+        spread = np.array([np.std(points[epoch], ddof=1) if len(points[epoch]) > 1 else 0.0 for epoch in epochs])
         axes.fill_between(epochs, centre - spread, centre + spread, color=colour, alpha=0.2, linewidth=0)
 
 

@@ -1,4 +1,5 @@
 """What lies in the folder of a run of a study."""
+
 import csv
 import json
 import shutil
@@ -37,14 +38,16 @@ class RunFolder:
         self._record = self.path / 'study.json'
         content = json.loads(self._record.read_text()) if self._record.is_file() else {}
         self.state: Optional[str] = content.get('state')
-        self.seconds: float = content.get('seconds', 0.)
+        self.seconds: float = content.get('seconds', 0.0)
         self._settings: Optional[str] = content.get('settings')
 
     def check(self) -> None:
         """Raise InputError if the folder holds anything but this run under these settings."""
         if self.path.is_dir() and any(self.path.iterdir()) and self._settings != self.run.settings:
-            raise InputError(f'{self.path} holds {"the run under other settings" if self._settings else "no run"} of '
-                             f'the study; remove it, or give another --work-dir')
+            raise InputError(
+                f'{self.path} holds {"the run under other settings" if self._settings else "no run"} of '
+                f'the study; remove it, or give another --work-dir'
+            )
 
     def curves(self) -> List[Row]:
         return read_curves(self.path / 'curves.csv')
@@ -64,7 +67,7 @@ class RunFolder:
         if not checkpoint.is_file():
             shutil.rmtree(self.path, ignore_errors=True)
             self.path.mkdir(parents=True)
-            self.write(STARTED, 0.)
+            self.write(STARTED, 0.0)
             return None
         self.write(STARTED, self.seconds)
         return checkpoint

@@ -1,4 +1,5 @@
 """Writes the results of a study: tables, pictures and a page with all of them."""
+
 from pathlib import Path
 from typing import Dict, List
 

@@ -1,4 +1,5 @@
 """What a run gave: from its curves, its log and its network."""
+
 import copy
 import json
 from pathlib import Path
@@ -17,6 +18,7 @@ from .record import Row, RunFolder
 
 class Result(NamedTuple):
     """Numbers of one run; None where it has none yet."""
+
     run: Run
     state: str  # finished, failed, started or missing
     curves: List[Row]
@@ -45,17 +47,30 @@ def collect(study: Study, work_dir: Path) -> List[Result]:
         curves = folder.curves()
         accuracies = {int(row['epoch']): row['test accuracy'] for row in curves if 'test accuracy' in row}
         best_epoch = max(accuracies, key=accuracies.get, default=None)
-        results.append(Result(
-            run, folder.state or 'missing', curves,
-            accuracies.get(best_epoch), best_epoch, accuracies[max(accuracies)] if accuracies else None,
-            *_speed(folder.path, run.config.train_dataloader.batch_size), folder.seconds / 3600, *sizes[run.name]))
+        results.append(
+            Result(
+                run,
+                folder.state or 'missing',
+                curves,
+                accuracies.get(best_epoch),
+                best_epoch,
+                accuracies[max(accuracies)] if accuracies else None,
+                *_speed(folder.path, run.config.train_dataloader.batch_size),
+                folder.seconds / 3600,
+                *sizes[run.name],
+            )
+        )
     return results
 
 
 def _speed(folder: Path, batch_size: int) -> Tuple[Optional[float], Optional[float]]:
     """Images a second and the share of time waiting for data, from the training lines of all sessions' logs."""
-    records = [json.loads(line) for path in sorted(folder.glob('*/vis_data/scalars.json'))
-               for line in path.read_text().splitlines() if line.endswith('}')]  # a killed run may leave half a line
+    records = [
+        json.loads(line)
+        for path in sorted(folder.glob('*/vis_data/scalars.json'))
+        for line in path.read_text().splitlines()
+        if line.endswith('}')
+    ]  # a killed run may leave half a line
     training = [record for record in records if 'loss' in record and 'time' in record]
     if not training:
         return None, None

@@ -8,6 +8,7 @@ Writes a Markdown table and a CSV file, one row per config, for the whole model 
 multiply-adds of matrix products and convolutions for one image. They follow the definition of the network: the form in
 which CycleMLP's mixer is computed may take fewer. If a config fails, the others continue, and the exit status is 1.
 """
+
 import sys
 from argparse import Namespace
 from concurrent.futures import ProcessPoolExecutor
@@ -43,13 +44,23 @@ STEP_COLUMNS = {
 
 PARSER = parser_of(__doc__)
 PARSER.add_argument('configs', nargs='+', type=Path, metavar='CONFIG', help='configs of any task')
-PARSER.add_argument('--shape', nargs=2, type=int, metavar=('H', 'W'),
-                    help='size of the image (default: 224 224 for classification, 800 1333 for detection, 512 512 '
-                    'for segmentation)')
-PARSER.add_argument('--train-step', action='store_true',
-                    help='also run a training step on two random images, and inference on one')
-PARSER.add_argument('--out', type=Path, default=Path('work_dirs/complexity.csv'), metavar='FILE',
-                    help='CSV to write (default: %(default)s)')
+PARSER.add_argument(
+    '--shape',
+    nargs=2,
+    type=int,
+    metavar=('H', 'W'),
+    help='size of the image (default: 224 224 for classification, 800 1333 for detection, 512 512 for segmentation)',
+)
+PARSER.add_argument(
+    '--train-step', action='store_true', help='also run a training step on two random images, and inference on one'
+)
+PARSER.add_argument(
+    '--out',
+    type=Path,
+    default=Path('work_dirs/complexity.csv'),
+    metavar='FILE',
+    help='CSV to write (default: %(default)s)',
+)
 
 
 def cost_of(config: Path, shape: Optional[Tuple[int, int]], train_step: bool) -> Cost:
@@ -65,9 +76,17 @@ def cost_of(config: Path, shape: Optional[Tuple[int, int]], train_step: bool) ->
 
 def table(costs: Sequence[Cost], columns: dict) -> str:
     """A table of those that could be measured."""
-    return markdown(['config', 'image', *columns], [
-        [Path(cost.config).stem, f'{cost.height}x{cost.width}',
-         *(f'{getattr(cost, name) / unit:,.{digits}f}' for name, unit, digits in columns.values())] for cost in costs])
+    return markdown(
+        ['config', 'image', *columns],
+        [
+            [
+                Path(cost.config).stem,
+                f'{cost.height}x{cost.width}',
+                *(f'{getattr(cost, name) / unit:,.{digits}f}' for name, unit, digits in columns.values()),
+            ]
+            for cost in costs
+        ],
+    )
 
 
 @command(PARSER)

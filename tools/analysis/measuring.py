@@ -1,4 +1,5 @@
 """What a model costs: parameters, multiply-adds, and one step at full size on random data."""
+
 import logging
 import os
 import resource
@@ -30,6 +31,7 @@ TRAINING_BATCH = 2  # the least that every head trains with: some normalise over
 @dataclass
 class Cost:
     """A row of the table; ``macs`` are for one image, ``status`` is ``ok`` or why there is no more."""
+
     config: str
     height: int = 0
     width: int = 0
@@ -126,11 +128,13 @@ def made_batch(scope: str, height: int, width: int, count: int) -> Dict[str, Any
 
 def _labels(images: List[Tensor]) -> List[Any]:
     from mmpretrain.structures import DataSample
+
     return [DataSample().set_gt_label(0) for _ in images]
 
 
 def _boxes(images: List[Tensor]) -> List[Any]:
     from mmdet.testing import demo_mm_inputs
+
     shapes = [tuple(image.shape) for image in images]
     samples = demo_mm_inputs(len(images), shapes, with_mask=True, use_box_type=True)['data_samples']
     for sample in samples:
@@ -141,6 +145,7 @@ def _boxes(images: List[Tensor]) -> List[Any]:
 def _maps(images: List[Tensor]) -> List[Any]:
     from mmengine.structures import PixelData
     from mmseg.structures import SegDataSample
+
     samples = []
     for image in images:
         shape = tuple(image.shape[1:])

@@ -6,6 +6,7 @@
 The numbers are those of configs/*/metafile.yml, and are changed there. What stands between `<!-- table NAME -->` and
 `<!-- end -->` is replaced; all else on the pages is kept.
 """
+
 import re
 import sys
 from os.path import relpath
@@ -30,6 +31,7 @@ Table = Tuple[Sequence[str], List[List[str]]]  # a header and rows
 
 class Page(NamedTuple):
     """Where a page lies, and the entries of the metafiles that it is about."""
+
     path: Path
     models: List[Dict[str, Any]]
     collections: List[Dict[str, Any]]
@@ -43,17 +45,22 @@ class Page(NamedTuple):
 
 def written(path: Path) -> str:
     """The text of a page with its tables made anew."""
-    folders = FOLDERS if path == ZOO else (path.parent, )
+    folders = FOLDERS if path == ZOO else (path.parent,)
     files = [yaml.safe_load((REPO / folder / 'metafile.yml').read_text(encoding='utf-8')) for folder in folders]
     page = Page(path, *([entry for file in files for entry in file[key]] for key in ('Models', 'Collections')))
-    return TABLE.sub(lambda match: f'{match[1]}\n{markdown(*TABLES[match[2]](page))}\n\n{match[3]}',
-                     path.read_text(encoding='utf-8'))
+    return TABLE.sub(
+        lambda match: f'{match[1]}\n{markdown(*TABLES[match[2]](page))}\n\n{match[3]}', path.read_text(encoding='utf-8')
+    )
 
 
 def trained(page: Page, *tasks: str) -> Table:
     """A row for each run; data sets, and schedules within them, in the order of their first runs."""
-    runs = [(model, result) for model in page.models for result in model.get('Results', ())
-            if 'Run' in result and result['Task'] in tasks]
+    runs = [
+        (model, result)
+        for model in page.models
+        for result in model.get('Results', ())
+        if 'Run' in result and result['Task'] in tasks
+    ]
     data = [result['Dataset'] for _, result in runs]
     schedules = [result['Run']['Schedule'] for _, result in runs]
     runs.sort(key=lambda run: (data.index(run[1]['Dataset']), schedules.index(run[1]['Run']['Schedule'])))
@@ -64,13 +71,28 @@ def trained(page: Page, *tasks: str) -> Table:
         values = [str(result['Metrics'].get(metric, '')) for metric in metrics]
         for metric, (least, most) in run.get('Range', {}).items():
             values[metrics.index(metric)] += f' ({least} to {most})'
-        body.append([page.config(model), result['Dataset'], f'{run["Schedule"]}, seed {run["Seed"]}', *values,
-                     *cost(model), f'{page.link("log", str(log))}, {page.link("curves", str(curves(log)))}'])
+        body.append(
+            [
+                page.config(model),
+                result['Dataset'],
+                f'{run["Schedule"]}, seed {run["Seed"]}',
+                *values,
+                *cost(model),
+                f'{page.link("log", str(log))}, {page.link("curves", str(curves(log)))}',
+            ]
+        )
         if page.path == ZOO:
             commands = result['Command'] if isinstance(result['Command'], list) else [result['Command']]
             body[-1] += ['<br>'.join(f'`{command}`' for command in commands), run['Commit'], run['Training Resources']]
-    return ['config', 'data', 'training', *metrics, *COST, 'log',
-            *(('command', 'commit', 'hardware') if page.path == ZOO else ())], body
+    return [
+        'config',
+        'data',
+        'training',
+        *metrics,
+        *COST,
+        'log',
+        *(('command', 'commit', 'hardware') if page.path == ZOO else ()),
+    ], body
 
 
 def published(page: Page) -> Table:
@@ -79,22 +101,34 @@ def published(page: Page) -> Table:
     for model in (model for model in page.models if 'Converted From' in model):
         authors, exact = (result['Metrics'] for result in model['Results'])
         accuracies = [f'{exact[metric]:.2f}' for metric in ('Top 1 Accuracy', 'Top 5 Accuracy')]
-        body.append([page.config(model), str(model['Metadata']['Crop Ratio']), str(authors['Top 1 Accuracy']),
-                     *accuracies, *cost(model), page.link('weights', model['Converted From']['Weights'])])
+        body.append(
+            [
+                page.config(model),
+                str(model['Metadata']['Crop Ratio']),
+                str(authors['Top 1 Accuracy']),
+                *accuracies,
+                *cost(model),
+                page.link('weights', model['Converted From']['Weights']),
+            ]
+        )
     return ['config', 'crop', 'top-1', 'top-1, exact', 'top-5, exact', *COST, 'file'], body
 
 
 def study(page: Page) -> Table:
     """A row for each family of networks in the study."""
     data = list(page.collections[0]['Study'])
-    return ['family', *data], [[family['Name'], *(str(family['Study'][name]) for name in data)]
-                               for family in page.collections]
+    return ['family', *data], [
+        [family['Name'], *(str(family['Study'][name]) for name in data)] for family in page.collections
+    ]
 
 
 def untrained(page: Page) -> Table:
     """A row for each config of which there is no result."""
-    return ['config', 'data', *COST], [[page.config(model), model['Metadata']['Training Data'], *cost(model)]
-                                       for model in page.models if 'Results' not in model]
+    return ['config', 'data', *COST], [
+        [page.config(model), model['Metadata']['Training Data'], *cost(model)]
+        for model in page.models
+        if 'Results' not in model
+    ]
 
 
 COST = ('image', 'parameters, M', 'GMAC')
@@ -102,7 +136,10 @@ TABLES = dict(
     classification=lambda page: trained(page, 'Image Classification'),
     detection=lambda page: trained(page, 'Object Detection', 'Instance Segmentation'),
     segmentation=lambda page: trained(page, 'Semantic Segmentation'),
-    published=published, study=study, untrained=untrained)
+    published=published,
+    study=study,
+    untrained=untrained,
+)
 
 
 def cost(model: Dict[str, Any]) -> List[str]:

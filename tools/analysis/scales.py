@@ -7,6 +7,7 @@
 Scale 1 is the size that the config tests at. Writes scales.csv, scales.md and scales.png to
 work_dirs/CONFIG NAME/scales. User errors print one line and exit with status 2.
 """
+
 import sys
 import time
 from argparse import Namespace
@@ -39,16 +40,25 @@ SCALE, TIME = 'scale', 'ms an image'
 
 PARSER = parser_of(__doc__)
 add_config(PARSER)
-PARSER.add_argument('--scales', nargs='+', type=float, default=[0.5, 1., 1.5, 2.], metavar='FACTOR',
-                    help='scales of the input, relative to the size that the config tests at (default: 0.5 1 1.5 '
-                    '2)')
-PARSER.add_argument('--flip', action='store_true',
-                    help="average the predictions on each image and its mirror image with the config's tta_model")
+PARSER.add_argument(
+    '--scales',
+    nargs='+',
+    type=float,
+    default=[0.5, 1.0, 1.5, 2.0],
+    metavar='FACTOR',
+    help='scales of the input, relative to the size that the config tests at (default: 0.5 1 1.5 2)',
+)
+PARSER.add_argument(
+    '--flip',
+    action='store_true',
+    help="average the predictions on each image and its mirror image with the config's tta_model",
+)
 add_run(PARSER)
 
 
 class Stopwatch(Hook):
     """Times a model's test step: seconds per image, from a batch in memory to its predictions."""
+
     priority = 'LOWEST'  # after PrepareTTAHook
 
     def before_test(self, runner: Runner) -> None:
@@ -103,12 +113,16 @@ def plot(rows: List[Dict[str, str]], metric: str, path: Path) -> None:
 @command(PARSER)
 def main(args: Namespace) -> None:
     if min(args.scales) <= 0:
-        raise InputError(f'--scales expects factors above 0, but got {min(args.scales):g}; 1 is the size that the '
-                         'config tests at')
+        raise InputError(
+            f'--scales expects factors above 0, but got {min(args.scales):g}; 1 is the size that the config tests at'
+        )
     if args.launcher != 'none':
         raise InputError(f'scales.py measures in one process, but got --launcher {args.launcher}; leave it out')
-    config = edited(load_config(args.config, args.cfg_options), work_dir(args.work_dir, args.config, 'scales'),
-                    {'load_from': args.checkpoint, 'resume': False})
+    config = edited(
+        load_config(args.config, args.cfg_options),
+        work_dir(args.work_dir, args.config, 'scales'),
+        {'load_from': args.checkpoint, 'resume': False},
+    )
     test_pipeline(config)
     if args.flip:
         add_flip(deepcopy(config))

@@ -2,6 +2,7 @@
 
 Tables and pictures come between the page's marker comments; all else on it is written by hand and stays.
 """
+
 import argparse
 import re
 import sys
@@ -31,7 +32,8 @@ def sections(rows: List[Row], profiles: List[Path], folder: Path) -> Dict[str, s
         of_device = [row for row in rows if row.device_type == device_type]
         ops, models, scaling, memory = (
             list(group_rows(row for row in of_device if row.suite == suite).values())
-            for suite in ('ops', 'models', 'scaling', 'memory'))
+            for suite in ('ops', 'models', 'scaling', 'memory')
+        )
         ops = [group for group in ops if group[0].case.startswith('b1 stage') and group[0].kernel == '1x3']
         eager = [group for group in models if group[0].mode == 'eager' and any(row.median_ms for row in group)]
         picture = f'speed-{device_type}.png'
@@ -39,33 +41,63 @@ def sections(rows: List[Row], profiles: List[Path], folder: Path) -> Dict[str, s
             plot_networks(eager[:2], folder / picture)
         new = max(row.date for row in rows) in {row.date for row in of_device}
         for name, title, parts in (
-            ('networks', 'Networks', [f'![time per image of each network]({picture})'] * bool(eager)
-             + [f'### {conditions_of(group[0])}\n\n{group_table(group)}' for group in models]),
-            ('layer', 'One CycleFC layer', [f'### {mode}\n\n{operator_table(groups)}' for mode in ('eager', 'graph')
-                                            if (groups := [group for group in ops if group[0].mode == mode])]),
+            (
+                'networks',
+                'Networks',
+                [f'![time per image of each network]({picture})'] * bool(eager)
+                + [f'### {conditions_of(group[0])}\n\n{group_table(group)}' for group in models],
+            ),
+            (
+                'layer',
+                'One CycleFC layer',
+                [
+                    f'### {mode}\n\n{operator_table(groups)}'
+                    for mode in ('eager', 'graph')
+                    if (groups := [group for group in ops if group[0].mode == mode])
+                ],
+            ),
             ('scaling', 'Growth with the image', [f'### {g[0].shape}\n\n{group_table(g)}' for g in scaling]),
             ('memory', 'Memory of one block', [f'### {g[0].case}, {g[0].shape}\n\n{group_table(g)}' for g in memory]),
-            ('profile', 'Where the time goes', [f'```\n{path.read_text().strip()}\n```' for path in profiles
-                                                if path.name.startswith(f'profile-{device_type}')]),
+            (
+                'profile',
+                'Where the time goes',
+                [
+                    f'```\n{path.read_text().strip()}\n```'
+                    for path in profiles
+                    if path.name.startswith(f'profile-{device_type}')
+                ],
+            ),
         ):
             if parts:
                 when = 'commit' if new else 'not measured since commit'
                 note = f'{of_device[0].device}, {when} {", ".join(sorted({row.commit for row in of_device}))}.'
                 result[f'{name}-{device_type}'] = '\n\n'.join([f'## {title} {where}', note, *parts])
-    result['versions'] = '\n'.join(['## Measured with', '', *dict.fromkeys(
-        f'- {row.date}, {row.device}, commit {row.commit}: {row.versions}' for row in rows)])
+    result['versions'] = '\n'.join(
+        [
+            '## Measured with',
+            '',
+            *dict.fromkeys(f'- {row.date}, {row.device}, commit {row.commit}: {row.versions}' for row in rows),
+        ]
+    )
     return result
 
 
 def plot_networks(groups: Sequence[Sequence[Row]], path: Path) -> None:
     """Time per image of each network, the fastest on top, a panel a group."""
     groups = [sorted((row for row in rows if row.images_per_s), key=lambda row: -row.median_ms) for rows in groups]
-    figure, axes = plt.subplots(1, len(groups), figsize=(4.8 * len(groups), 0.8 + 0.24 * max(map(len, groups))),
-                                squeeze=False, layout='constrained')
+    figure, axes = plt.subplots(
+        1,
+        len(groups),
+        figsize=(4.8 * len(groups), 0.8 + 0.24 * max(map(len, groups))),
+        squeeze=False,
+        layout='constrained',
+    )
     for axis, rows in zip(axes[0], groups):
         ms = [row.median_ms / row.batch for row in rows]
-        colours = [{'b1': 'tab:red'}.get(row.candidate, 'tab:orange' if row.candidate[:2] == 'b1' else 'tab:blue')
-                   for row in rows]
+        colours = [
+            {'b1': 'tab:red'}.get(row.candidate, 'tab:orange' if row.candidate[:2] == 'b1' else 'tab:blue')
+            for row in rows
+        ]
         bars = axis.barh([plain(row).strip('*') for row in rows], ms, color=colours)
         axis.bar_label(bars, map(number, ms), padding=3, fontsize=8)
         axis.set_title(f'ms per image: {conditions_of(rows[0])}', fontsize=8, loc='right')

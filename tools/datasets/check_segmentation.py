@@ -6,6 +6,7 @@
 
 Exit status 0: no faults; 1: faults, of which the first ten are listed; 2: user errors, which print one line.
 """
+
 import sys
 from argparse import Namespace
 from pathlib import Path
@@ -27,9 +28,13 @@ from mmcyclemlp.errors import InputError
 SHOWN = 10
 
 PARSER = parser_of(__doc__)
-PARSER.add_argument('paths', nargs='+', metavar='PATH',
-                    help='a config, whose datasets for training, validation and test are checked; or a folder of '
-                    'images and one of masks with the same names up to the suffix')
+PARSER.add_argument(
+    'paths',
+    nargs='+',
+    metavar='PATH',
+    help='a config, whose datasets for training, validation and test are checked; or a folder of '
+    'images and one of masks with the same names up to the suffix',
+)
 PARSER.add_argument('--classes', type=int, metavar='N', help='of two folders: masks hold 0 to N-1')
 PARSER.add_argument('--ignore', type=int, metavar='VALUE', help='of two folders: or this value (default: 255)')
 
@@ -46,12 +51,15 @@ def of_folders(args: Namespace) -> Tuple[Dict[Tuple[str, str], Labels], List[str
 def of_config(args: Namespace) -> Tuple[Dict[Tuple[str, str], Labels], List[str]]:
     """As :func:`of_folders`, of all datasets of a config."""
     if args.classes is not None or args.ignore is not None:
-        raise InputError('--classes and --ignore belong to two folders, but got a config, which says them itself; '
-                         'leave them out')
+        raise InputError(
+            '--classes and --ignore belong to two folders, but got a config, which says them itself; leave them out'
+        )
     config = load_config(args.paths[0])
     if config.get('default_scope') != 'mmseg':
-        raise InputError(f'expected a config of segmentation, but {args.paths[0]} has default_scope '
-                         f'{config.get("default_scope")!r}; give another')
+        raise InputError(
+            f'expected a config of segmentation, but {args.paths[0]} has default_scope '
+            f'{config.get("default_scope")!r}; give another'
+        )
     pairs, extra = {}, {}
     with DefaultScope.overwrite_default_scope('mmseg'):
         for source in mask_sources(config, 'train', 'val', 'test'):  # the last two are often the same

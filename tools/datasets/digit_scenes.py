@@ -6,6 +6,7 @@
 
 Downloads nothing. User errors print one line and exit with status 2.
 """
+
 import sys
 from argparse import Namespace
 from pathlib import Path
@@ -17,8 +18,9 @@ from mmcyclemlp.cli.arguments import command, parser_of
 from mmcyclemlp.datasets.digit_scenes import write_digit_scenes
 
 PARSER = parser_of(__doc__)
-PARSER.add_argument('root', nargs='?', default='data/digit_scenes', metavar='ROOT',
-                    help='folder to make (default: data/digit_scenes)')
+PARSER.add_argument(
+    'root', nargs='?', default='data/digit_scenes', metavar='ROOT', help='folder to make (default: data/digit_scenes)'
+)
 PARSER.add_argument('--train', type=int, default=2000, metavar='N', help='training scenes (default: 2000)')
 PARSER.add_argument('--val', type=int, default=100, metavar='M', help='validation scenes (default: 100)')
 

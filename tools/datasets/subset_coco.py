@@ -6,6 +6,7 @@
 An image counts if it has an annotation that is not `iscrowd`; all annotations of an image are taken. A dataset's
 own `indices` would not do, since mmdet's CocoMetric scores over all images of its file.
 """
+
 import sys
 from argparse import Namespace
 from pathlib import Path
@@ -43,8 +44,10 @@ def main(args: Namespace) -> None:
         raise InputError(f'expected an image_id in each annotation of {args.annotations}; give the right file')
     part = subset(content, args.images)
     if len(part['images']) < args.images:
-        raise InputError(f'--images {args.images} asks for more than the {len(part["images"])} images with annotations '
-                         f'of {args.annotations}; take fewer')
+        raise InputError(
+            f'--images {args.images} asks for more than the {len(part["images"])} images with annotations '
+            f'of {args.annotations}; take fewer'
+        )
     write_json(args.out, part)
     print(f'Wrote {len(part["images"])} images with {len(part["annotations"])} annotations to {args.out}')
 

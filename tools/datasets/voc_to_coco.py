@@ -12,6 +12,7 @@ VOC's boxes count pixels from 1 and include both ends: [xmin, ymin, xmax, ymax] 
 [xmin-1, ymin-1, xmax-xmin+1, ymax-ymin+1]. Objects marked difficult get iscrowd=1, which mmdet and COCO's metric
 ignore. Unusable entries are left out and reported. User errors print one line and exit with status 2.
 """
+
 import math
 import sys
 import xml.etree.ElementTree as ElementTree
@@ -38,12 +39,14 @@ Found = Dict[str, List[str]]  # what is the matter -> where
 
 class Voc(NamedTuple):
     """Folders of images and annotations, and the names in them, without suffix."""
+
     images: Path
     annotations: Path
     names: List[str]
 
+
 PARSER = parser_of(__doc__)
-PARSER.add_argument('folder', type=Path, metavar='VOC_FOLDER', help='folder in VOC\'s layout, or of XML files')
+PARSER.add_argument('folder', type=Path, metavar='VOC_FOLDER', help="folder in VOC's layout, or of XML files")
 PARSER.add_argument('out', type=Path, metavar='OUT.json', help='file to write')
 PARSER.add_argument('--split', metavar='NAME', help='the names in ImageSets/Main/NAME.txt (default: all)')
 PARSER.add_argument('--classes', nargs='+', metavar='CLASS', help='names to take, in the order of their labels')
@@ -52,21 +55,26 @@ PARSER.add_argument('--classes', nargs='+', metavar='CLASS', help='names to take
 def find(folder: Path, split: Optional[str]) -> Voc:
     """The folders and names of a dataset; InputError if there is nothing to convert."""
     if not folder.is_dir():
-        raise InputError(f"expected a folder with annotations in VOC's format, but {folder} is no folder; check the "
-                         'path')
+        raise InputError(
+            f"expected a folder with annotations in VOC's format, but {folder} is no folder; check the path"
+        )
     annotations = folder / 'Annotations' if (folder / 'Annotations').is_dir() else folder
     images = folder / 'JPEGImages' if (folder / 'JPEGImages').is_dir() else annotations
     there = sorted(path.stem for path in annotations.glob('*.xml'))
     if not there:
-        raise InputError(f'expected XML files in {annotations}, but it holds none; give the folder above Annotations/, '
-                         'or one of XML files')
+        raise InputError(
+            f'expected XML files in {annotations}, but it holds none; give the folder above Annotations/, '
+            'or one of XML files'
+        )
     if split is None:
         return Voc(images, annotations, there)
     sets = folder / 'ImageSets' / 'Main'
     if not (sets / f'{split}.txt').is_file():
         known = ', '.join(sorted(path.stem for path in sets.glob('*.txt'))[:10])
-        raise InputError(f'--split {split} expects {sets / split}.txt, which does not exist; '
-                         + (f'there are {known}' if known else 'leave --split out to convert all'))
+        raise InputError(
+            f'--split {split} expects {sets / split}.txt, which does not exist; '
+            + (f'there are {known}' if known else 'leave --split out to convert all')
+        )
     lines = (sets / f'{split}.txt').read_text(encoding='utf-8').splitlines()
     return Voc(images, annotations, [line.split()[0] for line in lines if line.strip()])  # some add a 1 or -1
 
@@ -162,9 +170,16 @@ def convert(voc: Voc, classes: List[str]) -> Tuple[dict, Found]:
                 continue
             if was_cut:
                 found['boxes were cut at the border of their image'].append(path.name)
-            annotations.append(dict(
-                id=len(annotations) + 1, image_id=image['id'], category_id=numbers[label], bbox=box,
-                area=box[2] * box[3], iscrowd=int((node.findtext('difficult') or '').strip() == '1')))
+            annotations.append(
+                dict(
+                    id=len(annotations) + 1,
+                    image_id=image['id'],
+                    category_id=numbers[label],
+                    bbox=box,
+                    area=box[2] * box[3],
+                    iscrowd=int((node.findtext('difficult') or '').strip() == '1'),
+                )
+            )
     categories = [dict(id=i, name=name) for name, i in numbers.items()]
     return dict(images=images, annotations=annotations, categories=categories), found
 
@@ -172,8 +187,9 @@ def convert(voc: Voc, classes: List[str]) -> Tuple[dict, Found]:
 @command(PARSER)
 def main(args: Namespace) -> None:
     if not args.out.absolute().parent.is_dir():
-        raise InputError(f'expected an existing folder to write into, but {args.out.parent} is no folder; create '
-                         'it first')
+        raise InputError(
+            f'expected an existing folder to write into, but {args.out.parent} is no folder; create it first'
+        )
     voc = find(args.folder, args.split)
     content, found = convert(voc, args.classes or class_names(voc))
     for reason, places in found.items():
@@ -184,8 +200,10 @@ def main(args: Namespace) -> None:
     if not content['annotations']:
         raise InputError(f'expected annotations to convert in {args.folder}, but none is left; see above')
     write_json(args.out, content)
-    print(f'Wrote {len(content["images"]):,} images with {len(content["annotations"]):,} boxes of '
-          f'{len(content["categories"])} classes to {args.out}; the images are in {voc.images}')
+    print(
+        f'Wrote {len(content["images"]):,} images with {len(content["annotations"]):,} boxes of '
+        f'{len(content["categories"])} classes to {args.out}; the images are in {voc.images}'
+    )
 
 
 if __name__ == '__main__':

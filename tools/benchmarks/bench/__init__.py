@@ -1,4 +1,5 @@
 """What the benchmarks share; each module holds one idea."""
+
 import os
 import sys
 from pathlib import Path

@@ -1,4 +1,5 @@
 """A group: candidates at one task, first checked against float64, then timed in turns."""
+
 import gc
 import random
 import time
@@ -21,7 +22,7 @@ MIN_ROUNDS = {'cpu': 5, 'cuda': 3}  # on CUDA a turn gives several samples
 MAX_TURNS = 3  # of a fast candidate in one round
 # What a library raises where it cannot run a call: out of memory, no kernel for the dtype, an image of another size.
 FAILURES = (RuntimeError, AssertionError, ValueError)
-FACTOR = 2.  # of the definition's own error in the same dtype
+FACTOR = 2.0  # of the definition's own error in the same dtype
 FLOOR = 1e-5  # long float32 sums in another order differ by a few 1e-6; a wrong element in a thousand by 3e-2
 
 
@@ -38,14 +39,15 @@ class Expected:
         """The relative error of a candidate's tensors as one vector, and whether each by itself keeps to its bound."""
         assert len(tensors) == len(self.tensors)
         errors = [relative_error(value, right) for value, right in zip(tensors, self.tensors)]
-        squares = [torch.linalg.vector_norm(right).item()**2 for right in self.tensors]
-        together = (sum(error**2 * square for error, square in zip(errors, squares)) / sum(squares))**0.5
+        squares = [torch.linalg.vector_norm(right).item() ** 2 for right in self.tensors]
+        together = (sum(error**2 * square for error, square in zip(errors, squares)) / sum(squares)) ** 0.5
         return together, all(error <= bound for error, bound in zip(errors, self.bounds))
 
 
 @dataclass
 class Candidate:
     """One way to do a group's task."""
+
     name: str  # how tables call it
     call: Optional[Call] = None  # what is timed
     check: Optional[Callable[[], Tuple[float, bool]]] = None  # against float64; None where nothing agrees with it
@@ -59,6 +61,7 @@ class Candidate:
 @dataclass
 class Settings:
     """How a tool measures: ``seconds`` and a few rounds a group at least, or a number of rounds; 0 times nothing."""
+
     device: torch.device
     dtype: str
     threads: int
@@ -80,13 +83,20 @@ def clock(settings: Settings, mode: str) -> Callable[[Call], List[float]]:
     if settings.device.type == 'cpu':
         return lambda call: [1e3 * Timer('f()', globals={'f': call}, num_threads=settings.threads).timeit(1).mean]
     from triton.testing import do_bench, do_bench_cudagraph
+
     if mode == 'graph':
         return partial(do_bench_cudagraph, rep=5, return_mode='all')
     return partial(do_bench, warmup=10, rep=50, return_mode='all')
 
 
-def interleave(calls: Dict[str, Call], first: Dict[str, float], measure: Callable[[Call], List[float]], seconds: float,
-               rounds: Optional[int] = None, min_rounds: int = 5) -> Dict[str, List[float]]:
+def interleave(
+    calls: Dict[str, Call],
+    first: Dict[str, float],
+    measure: Callable[[Call], List[float]],
+    seconds: float,
+    rounds: Optional[int] = None,
+    min_rounds: int = 5,
+) -> Dict[str, List[float]]:
     """Samples in ms of calls in rounds of shuffled order, so that what else the machine does falls on all alike.
 
     ``first`` is about how many ms each takes; one much faster than the slowest gets several turns a round.
@@ -149,8 +159,11 @@ def measure(base: Row, candidates: List[Candidate], settings: Settings) -> List[
             line = (str(error).strip().splitlines() or ['no message'])[0][:200].replace('|', '/')
             row.status = f'{"cannot run" if candidate.may_fail else "failed"}: {type(error).__name__}: {line}'
             row.peak_mib = row.saved_mib = row.gflop = None
-    times = interleave(calls, first, time_call, settings.seconds, settings.rounds,
-                       MIN_ROUNDS[settings.device.type]) if calls else {}
+    times = (
+        interleave(calls, first, time_call, settings.seconds, settings.rounds, MIN_ROUNDS[settings.device.type])
+        if calls
+        else {}
+    )
     for candidate in candidates:
         if candidate.name in times:
             row, samples = rows[candidate.name], times[candidate.name]

@@ -1,4 +1,5 @@
 """CycleMLP with its layers computed in several ways, and the networks it stands beside."""
+
 from copy import deepcopy
 from functools import cache, partial
 from typing import Callable, Dict, Iterable, List, Optional
@@ -14,8 +15,14 @@ from mmcyclemlp.ops import cycle_fc, linear, naive, staircase_offsets, use_shift
 Makers = Dict[str, Callable[[], nn.Module]]
 NUM_CLASSES = 1000
 # Convolutional networks are faster with channels last in memory.
-NEIGHBOURS = ('resnet18 channels last', 'resnet50 channels last', 'poolformer_s12', 'pvt_v2_b1',
-              'swin_tiny_patch4_window7_224', 'mixer_b16_224')
+NEIGHBOURS = (
+    'resnet18 channels last',
+    'resnet50 channels last',
+    'poolformer_s12',
+    'pvt_v2_b1',
+    'swin_tiny_patch4_window7_224',
+    'mixer_b16_224',
+)
 
 
 class Classifier(nn.Module):
@@ -44,6 +51,7 @@ def original_fc(self: CycleFC, x: Tensor) -> Tensor:
     It has no bfloat16 kernel, so it computes bfloat16 in float32, as it does by itself under autocast.
     """
     from torchvision.ops import deform_conv2d
+
     dtype = torch.float32 if x.dtype == torch.bfloat16 else x.dtype
     offset = _offset(self.in_channels, self.kernel_size, dtype, x.device).expand(len(x), -1, *x.shape[1:3])
     with torch.autocast(x.device.type, enabled=False):
@@ -71,7 +79,7 @@ def recast(model: nn.Module, classes: Dict[type, type], backend: str = 'auto') -
 
 def form(kind: type, forward: Callable[..., Tensor]) -> Dict[type, type]:
     """A class whose forward is another function."""
-    return {kind: type(kind.__name__, (kind, ), dict(forward=forward))}
+    return {kind: type(kind.__name__, (kind,), dict(forward=forward))}
 
 
 def layer_by(function: Callable[..., Tensor]) -> Dict[type, type]:
@@ -79,8 +87,10 @@ def layer_by(function: Callable[..., Tensor]) -> Dict[type, type]:
     return form(CycleFC, lambda self, x: function(x, self.weight, self.bias, self.kernel_size))
 
 
-DEFINED = {**form(CycleMixer, lambda self, x: naive.cycle_mix(x, self.weights(), self.kernel_size)),
-           **layer_by(naive.cycle_fc)}
+DEFINED = {
+    **form(CycleMixer, lambda self, x: naive.cycle_mix(x, self.weights(), self.kernel_size)),
+    **layer_by(naive.cycle_fc),
+}
 # Our layers find the fastest library for those that are ``nn.Linear`` itself, which the authors' do not.
 ORIGINAL = {**form(CycleMixer, original_mix), **form(CycleFC, original_fc), **form(nn.Linear, nn.Linear.forward)}
 LINEAR = layer_by(lambda x, weight, bias, _: linear(x, weight, bias))  # no shift at all: the limit
@@ -90,18 +100,28 @@ COPIED = layer_by(use_shift('copy')(cycle_fc))  # strided copies, also on CUDA
 
 def network_variants(model: nn.Module, name: str) -> Makers:
     """Candidate -> maker of a network or block with the same weights; ``-shift_gemm`` is by branches alone."""
-    return {name: partial(recast, model, {}),
-            f'{name} channels last': lambda: recast(model, {}).to(memory_format=torch.channels_last),
-            f'{name}-shift_gemm': partial(recast, model, {}, 'shift_gemm'),
-            f'{name}-linear': partial(recast, model, LINEAR),
-            f'{name}-deform_conv': partial(recast, model, {}, 'deform_conv'),
-            f'{name}-original': partial(recast, model, ORIGINAL)}
+    return {
+        name: partial(recast, model, {}),
+        f'{name} channels last': lambda: recast(model, {}).to(memory_format=torch.channels_last),
+        f'{name}-shift_gemm': partial(recast, model, {}, 'shift_gemm'),
+        f'{name}-linear': partial(recast, model, LINEAR),
+        f'{name}-deform_conv': partial(recast, model, {}, 'deform_conv'),
+        f'{name}-original': partial(recast, model, ORIGINAL),
+    }
 
 
 def layer_variants(layer: CycleFC, device: torch.device) -> Makers:
     """The same for one layer."""
-    makers: Makers = {name: partial(recast, layer, classes) for name, classes in (
-        ('auto', {}), ('copy', COPIED), ('linear', PLAIN), ('linear-ours', LINEAR), ('torchvision', ORIGINAL))}
+    makers: Makers = {
+        name: partial(recast, layer, classes)
+        for name, classes in (
+            ('auto', {}),
+            ('copy', COPIED),
+            ('linear', PLAIN),
+            ('linear-ours', LINEAR),
+            ('torchvision', ORIGINAL),
+        )
+    }
     makers.pop('linear-ours' if device.type == 'cuda' else 'copy')  # the same as the one before
     return {**makers, 'deform_conv': partial(recast, layer, {}, 'deform_conv')}
 
@@ -112,7 +132,7 @@ def randomise(model: nn.Module) -> nn.Module:
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             noise, mean = torch.randn(parameter.shape, generator=random), 0 if name.endswith('bias') else 1
-            parameter.copy_(noise / parameter[0].numel()**0.5 if parameter.dim() > 1 else noise / 10 + mean)
+            parameter.copy_(noise / parameter[0].numel() ** 0.5 if parameter.dim() > 1 else noise / 10 + mean)
     return model
 
 
@@ -129,8 +149,10 @@ def neighbours() -> Makers:
         try:
             import timm
         except ImportError as error:
-            raise MissingDependencyError('the networks beside CycleMLP are timm\'s, and timm is not installed; run '
-                                         '`pip install -r requirements/benchmarks.txt`') from error
+            raise MissingDependencyError(
+                "the networks beside CycleMLP are timm's, and timm is not installed; run "
+                '`pip install -r requirements/benchmarks.txt`'
+            ) from error
         name, _, layout = name.partition(' ')
         model = timm.create_model(name, pretrained=False, num_classes=NUM_CLASSES)
         return model.to(memory_format=torch.channels_last) if layout else model
@@ -142,6 +164,7 @@ def choose(names: Optional[Iterable[str]], *groups: Makers) -> List[Makers]:
     """The makers of some candidates of each group, or all."""
     available = {name for makers in groups for name in makers}
     if names is not None and not available.issuperset(names):
-        raise InputError(f'--candidates: {sorted(set(names) - available)} take no part here; choose from '
-                         f'{sorted(available)}')
+        raise InputError(
+            f'--candidates: {sorted(set(names) - available)} take no part here; choose from {sorted(available)}'
+        )
     return [{name: make for name, make in makers.items() if names is None or name in names} for makers in groups]

@@ -1,4 +1,5 @@
 """A measured number as a row, where and with what it was measured, and the CSV file of rows."""
+
 import csv
 import os
 import platform
@@ -22,6 +23,7 @@ WRONG = 'wrong result'
 @dataclass
 class Row:
     """One candidate in one group. A group's candidates took turns in one process, so only its rows make ratios."""
+
     date: str
     suite: str  # ops, models, scaling, memory
     case: str  # what is run, in words
@@ -78,8 +80,9 @@ def write_csv(rows: Sequence[Row], path: Path) -> None:
         writer = csv.DictWriter(file, COLUMNS, lineterminator='\n')
         writer.writeheader()
         for row in rows:
-            writer.writerow({key: f'{value:.5g}' if isinstance(value, float) else value
-                             for key, value in asdict(row).items()})
+            writer.writerow(
+                {key: f'{value:.5g}' if isinstance(value, float) else value for key, value in asdict(row).items()}
+            )
 
 
 def read_csv(path: Path) -> List[Row]:
@@ -102,15 +105,21 @@ def device_name(device: torch.device) -> str:
     if device.type == 'cuda':
         return torch.cuda.get_device_name(device)
     lines = CPUINFO.read_text().splitlines() if CPUINFO.exists() else []
-    model = next((line.split(':', 1)[1].strip() for line in lines if line.startswith('model name')),
-                 platform.processor() or platform.machine())
+    model = next(
+        (line.split(':', 1)[1].strip() for line in lines if line.startswith('model name')),
+        platform.processor() or platform.machine(),
+    )
     return f'{model}, {os.cpu_count()} cores'
 
 
 def bf16_reason(dtype: torch.dtype, device: torch.device) -> Optional[str]:
     """Why a dtype, if it is bfloat16, is not worth a measurement on a device, or None."""
-    if (dtype == torch.bfloat16 and device.type == 'cpu' and CPUINFO.exists()
-            and not {'avx512_bf16', 'amx_bf16'} & {*CPUINFO.read_text().split()}):
+    if (
+        dtype == torch.bfloat16
+        and device.type == 'cpu'
+        and CPUINFO.exists()
+        and not {'avx512_bf16', 'amx_bf16'} & {*CPUINFO.read_text().split()}
+    ):
         return 'this processor has no products in bfloat16 (neither avx512_bf16 nor amx_bf16 in /proc/cpuinfo)'
     return None
 
@@ -127,9 +136,12 @@ def commit() -> str:
     if os.environ.get('MMCYCLEMLP_COMMIT'):
         return os.environ['MMCYCLEMLP_COMMIT']
     try:
-        head, changed = (subprocess.check_output(['git', *line.split()], cwd=Path(__file__).parent, text=True,
-                                                 stderr=subprocess.DEVNULL).strip() for line in (
-            'rev-parse --short=12 HEAD', 'status --porcelain -- :/mmcyclemlp :/tools/benchmarks'))
+        head, changed = (
+            subprocess.check_output(
+                ['git', *line.split()], cwd=Path(__file__).parent, text=True, stderr=subprocess.DEVNULL
+            ).strip()
+            for line in ('rev-parse --short=12 HEAD', 'status --porcelain -- :/mmcyclemlp :/tools/benchmarks')
+        )
         return head + '+' * bool(changed)
     except (OSError, subprocess.CalledProcessError):
         return 'unknown'

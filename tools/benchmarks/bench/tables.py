@@ -1,4 +1,5 @@
 """Tables of measured rows, in Markdown."""
+
 from typing import Iterable, Mapping, Optional, Sequence
 
 from mmcyclemlp import tables
@@ -6,16 +7,31 @@ from mmcyclemlp import tables
 from .rows import OK, Row
 
 NAMES = {
-    'b1': '**CycleMLP-B1**', 'b1 channels last': 'B1, channels last', 'b1-linear': 'B1, plain linear layers',
+    'b1': '**CycleMLP-B1**',
+    'b1 channels last': 'B1, channels last',
+    'b1-linear': 'B1, plain linear layers',
     'b1-shift_gemm': 'B1, by branches alone',
-    'b1-deform_conv': "B1, mmcv's deformable convolution", 'b1-original': "B1, the authors' code",
-    'resnet18': 'ResNet-18', 'resnet18 channels last': 'ResNet-18, channels last', 'resnet50': 'ResNet-50',
-    'resnet50 channels last': 'ResNet-50, channels last', 'poolformer_s12': 'PoolFormer-S12',
-    'pvt_v2_b1': 'PVTv2-B1', 'swin_tiny_patch4_window7_224': 'Swin-T', 'mixer_b16_224': 'Mixer-B/16',
-    'auto': '**CycleFC**', 'copy': 'CycleFC, strided copies', 'deform_conv': "mmcv's deformable convolution",
-    'torchvision': "torchvision's", 'linear': 'linear layer', 'linear-ours': "linear layer, CycleFC's library",
-    'shift_gemm': 'CycleFC, strided copies', 'triton': 'fused kernel', 'torchvision_fp16': "torchvision's in fp16",
-    'b1-triton': 'B1, fused kernels', 'b1-original_fp16': "B1, the authors' code in fp16",
+    'b1-deform_conv': "B1, mmcv's deformable convolution",
+    'b1-original': "B1, the authors' code",
+    'resnet18': 'ResNet-18',
+    'resnet18 channels last': 'ResNet-18, channels last',
+    'resnet50': 'ResNet-50',
+    'resnet50 channels last': 'ResNet-50, channels last',
+    'poolformer_s12': 'PoolFormer-S12',
+    'pvt_v2_b1': 'PVTv2-B1',
+    'swin_tiny_patch4_window7_224': 'Swin-T',
+    'mixer_b16_224': 'Mixer-B/16',
+    'auto': '**CycleFC**',
+    'copy': 'CycleFC, strided copies',
+    'deform_conv': "mmcv's deformable convolution",
+    'torchvision': "torchvision's",
+    'linear': 'linear layer',
+    'linear-ours': "linear layer, CycleFC's library",
+    'shift_gemm': 'CycleFC, strided copies',
+    'triton': 'fused kernel',
+    'torchvision_fp16': "torchvision's in fp16",
+    'b1-triton': 'B1, fused kernels',
+    'b1-original_fp16': "B1, the authors' code in fp16",
 }
 
 
@@ -38,8 +54,8 @@ def plain(row: Row) -> str:
 
 def conditions_of(row: Row) -> str:
     """Direction, mode, dtype and threads, in words."""
-    threads = f', {row.threads} thread{"s"[:row.threads > 1]}' if row.device_type == 'cpu' else ''
-    return f'{row.direction}, {row.batch} image{"s"[:row.batch > 1]}{threads}, {row.dtype}, {row.mode}'
+    threads = f', {row.threads} thread{"s"[: row.threads > 1]}' if row.device_type == 'cpu' else ''
+    return f'{row.direction}, {row.batch} image{"s"[: row.batch > 1]}{threads}, {row.dtype}, {row.mode}'
 
 
 def group_title(row: Row) -> str:
@@ -55,16 +71,41 @@ def rate(row: Row) -> Optional[float]:
 
 def group_table(rows: Sequence[Row]) -> str:
     """The rows of one group; times also as a multiple of the first's, rates as a share of the machine's."""
-    header = ['', 'median ms', '20 to 80 % ms', 'of the first', 'images/s', 'GFLOP', 'GFLOP/s',
-              "of the machine's rate", 'peak MiB', 'saved MiB', 'error', 'note']
+    header = [
+        '',
+        'median ms',
+        '20 to 80 % ms',
+        'of the first',
+        'images/s',
+        'GFLOP',
+        'GFLOP/s',
+        "of the machine's rate",
+        'peak MiB',
+        'saved MiB',
+        'error',
+        'note',
+    ]
     first, best = rows[0].median_ms, next((rate(row) for row in rows if row.candidate.startswith('product')), None)
-    return markdown(header, [[
-        plain(row), number(row.median_ms), f'{number(row.q20_ms)} to {number(row.q80_ms)}' if row.median_ms else '',
-        f'{row.median_ms / first:.2f}' if row.median_ms and first and row.images_per_s else '',
-        number(row.images_per_s), number(row.gflop), number(rate(row)),
-        f'{rate(row) / best:.0%}' if best and rate(row) else '', number(row.peak_mib), number(row.saved_mib),
-        '' if row.error is None else f'{row.error:.1e}', '' if row.status == OK else row.status
-    ] for row in rows])
+    return markdown(
+        header,
+        [
+            [
+                plain(row),
+                number(row.median_ms),
+                f'{number(row.q20_ms)} to {number(row.q80_ms)}' if row.median_ms else '',
+                f'{row.median_ms / first:.2f}' if row.median_ms and first and row.images_per_s else '',
+                number(row.images_per_s),
+                number(row.gflop),
+                number(rate(row)),
+                f'{rate(row) / best:.0%}' if best and rate(row) else '',
+                number(row.peak_mib),
+                number(row.saved_mib),
+                '' if row.error is None else f'{row.error:.1e}',
+                '' if row.status == OK else row.status,
+            ]
+            for row in rows
+        ],
+    )
 
 
 def operator_table(groups: Sequence[Sequence[Row]], expected: Mapping[tuple, float] = {}) -> str:  # noqa: B006
@@ -74,7 +115,14 @@ def operator_table(groups: Sequence[Sequence[Row]], expected: Mapping[tuple, flo
     for rows in groups:
         cells = {plain(row): number(row.median_ms) or row.status.partition(':')[0].removeprefix(OK) for row in rows}
         first = rows[0]
-        body.append([first.case, first.direction, first.shape, *(cells.get(name, '') for name in columns),
-                     number(expected.get((first.case, first.direction)))])
+        body.append(
+            [
+                first.case,
+                first.direction,
+                first.shape,
+                *(cells.get(name, '') for name in columns),
+                number(expected.get((first.case, first.direction))),
+            ]
+        )
     reasons = dict.fromkeys(f'\n- {plain(row)}: {row.status}' for rows in groups for row in rows if row.status != OK)
     return markdown(['ms', 'direction', 'B x H x W x C', *columns, 'expected'], body) + '\n'.join(['', *reasons])

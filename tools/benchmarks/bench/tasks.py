@@ -1,4 +1,5 @@
 """What networks, blocks and layers are asked to do: inference, a training step, forward and backward."""
+
 from datetime import datetime, timezone
 from functools import partial
 from typing import Callable, Dict, Iterable, List, Optional, Tuple
@@ -24,20 +25,39 @@ class Task:
     in training and on a CPU, while inference on CUDA converts them.
     """
 
-    def __init__(self, x: Tensor, dtype: torch.dtype, training: bool, labels: Optional[Tensor] = None,
-                 mixed: Optional[bool] = None):
+    def __init__(
+        self,
+        x: Tensor,
+        dtype: torch.dtype,
+        training: bool,
+        labels: Optional[Tensor] = None,
+        mixed: Optional[bool] = None,
+    ):
         self.dtype, self.training, self.labels, self.device = dtype, training, labels, x.device
         self.mixed = dtype != torch.float32 and (training or x.device.type == 'cpu' if mixed is None else mixed)
         self.x = (x if self.mixed else x.to(dtype)).requires_grad_(training and labels is None)
-        self.noise = noise_of(x.shape, x.device, 1) / x.numel()**0.5 if self.x.requires_grad else None
+        self.noise = noise_of(x.shape, x.device, 1) / x.numel() ** 0.5 if self.x.requires_grad else None
 
     def row(self, settings: Settings, suite: str, case: str, mode: str = 'eager', kernel: str = '') -> Row:
         """What the rows of a group at this task share; the candidate is left open."""
         words = ('forward', 'forward+backward') if self.labels is None else ('inference', 'training step')
-        return Row(datetime.now(timezone.utc).strftime('%Y-%m-%d'), suite, case, 'x'.join(map(str, self.x.shape)),
-                   kernel, words[self.training], mode, settings.dtype + '-amp' * self.mixed,
-                   device_name(self.device), self.device.type, settings.threads, '', len(self.x),
-                   commit=commit(), versions=versions())
+        return Row(
+            datetime.now(timezone.utc).strftime('%Y-%m-%d'),
+            suite,
+            case,
+            'x'.join(map(str, self.x.shape)),
+            kernel,
+            words[self.training],
+            mode,
+            settings.dtype + '-amp' * self.mixed,
+            device_name(self.device),
+            self.device.type,
+            settings.threads,
+            '',
+            len(self.x),
+            commit=commit(),
+            versions=versions(),
+        )
 
     def prepare(self, model: nn.Module) -> nn.Module:
         """Put a model on the device, in the mode and dtype of the task."""
@@ -91,8 +111,15 @@ class Task:
         same_dtype = self.tensors(self.prepare(reference), reference)
         return Expected(self.tensors(reference.double(), reference, torch.float64), same_dtype, self.dtype)
 
-    def candidate(self, name: str, model: nn.Module, expected: Optional[Expected] = None, compiled: bool = False,
-                  counted: bool = True, may_fail: bool = False) -> Candidate:
+    def candidate(
+        self,
+        name: str,
+        model: nn.Module,
+        expected: Optional[Expected] = None,
+        compiled: bool = False,
+        counted: bool = True,
+        may_fail: bool = False,
+    ) -> Candidate:
         """A model as a candidate at this task.
 
         It is checked against ``expected`` where it is one of the same function. Its arithmetic is ``counted`` where
@@ -106,7 +133,8 @@ class Task:
             check=None if expected is None else lambda: expected.check(self.tensors(model, run)),
             saved=partial(saved_bytes, lambda: self.forward(run), list(model.parameters())) if self.training else None,
             gflop=(lambda: gflop_of(lambda: self.forward(model)) * (3 if self.training else 1)) if counted else None,
-            may_fail=may_fail)
+            may_fail=may_fail,
+        )
 
 
 def saved_bytes(forward: Callable[[], object], parameters: Iterable[Tensor]) -> int:
@@ -144,5 +172,7 @@ def machine_rates(dtype: torch.dtype, device: torch.device) -> List[Candidate]:
         by['product, oneDNN'] = lambda: F.conv2d(image, kernel, dilation=2)  # undilated it may be MKL's, too
         if hasattr(torch.ops.mkldnn, '_linear_pointwise'):
             by['product, oneDNN'] = lambda: torch.ops.mkldnn._linear_pointwise(a, b, None, 'none', [], 'none')
-    return [Candidate(name, call=torch.inference_mode()(call), gflop=lambda: 2e-9 * size**3, images=False)
-            for name, call in by.items()]
+    return [
+        Candidate(name, call=torch.inference_mode()(call), gflop=lambda: 2e-9 * size**3, images=False)
+        for name, call in by.items()
+    ]
