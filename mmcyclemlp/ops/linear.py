@@ -1,8 +1,9 @@
 """A matrix product over the channels of a map, by the fastest library of the machine.
 
 PyTorch gives linear layers in float32 on a CPU to MKL, and convolutions to oneDNN. MKL's AVX-512 kernels are for
-Intel's processors; on others with AVX-512 it takes twice oneDNN's time on one thread. A map [B, H, W, C] is a
-channels_last image [B, C, H, W], so a linear layer is a 1x1 convolution of it, without a copy.
+Intel's processors; on some others with AVX-512 it takes twice oneDNN's time on one thread. A map [B, H, W, C] is a
+channels_last image [1, C, 1, BHW], so a linear layer is a 1x1 convolution of it, without a copy. A single row, since
+oneDNN takes three times as long for 256 images of one pixel as for one image of 256.
 """
 
 from contextlib import nullcontext
@@ -118,8 +119,13 @@ def _inner_product() -> bool:
 
 
 def _convolution(x: Tensor, weight: Tensor, bias: Optional[Tensor]) -> Tensor:
-    y = F.conv2d(x.permute(0, 3, 1, 2), weight[:, :, None, None], bias, dilation=DILATION)
-    return y.permute(0, 2, 3, 1)
+    y = F.conv2d(_row(x), weight[:, :, None, None], bias, dilation=DILATION)
+    return y.permute(0, 2, 3, 1).reshape(*x.shape[:3], len(weight))
+
+
+def _row(x: Tensor) -> Tensor:
+    """``[B, H, W, C] -> [1, C, 1, BHW]``, a view of a contiguous map."""
+    return x.reshape(1, 1, -1, x.shape[3]).permute(0, 3, 1, 2)
 
 
 def _add(y: Tensor, residual: Optional[Tensor]) -> Tensor:
@@ -152,8 +158,8 @@ def _linear_backward(grad: Tensor, x: Tensor, weight: Tensor, wanted: Tuple[bool
     """grad ``[B, H, W, C_out]``, x ``[B, H, W, C_in]``, weight ``[C_out, C_in]``."""
     if _by_onednn(x):
         grad_x, grad_weight, grad_bias = torch.ops.aten.convolution_backward(
-            grad.permute(0, 3, 1, 2),
-            x.permute(0, 3, 1, 2),
+            _row(grad),
+            _row(x),
             weight[:, :, None, None],
             [len(weight)],
             [1, 1],
@@ -165,7 +171,7 @@ def _linear_backward(grad: Tensor, x: Tensor, weight: Tensor, wanted: Tuple[bool
             wanted,
         )
         return (
-            grad_x.permute(0, 2, 3, 1) if wanted[0] else None,
+            grad_x.permute(0, 2, 3, 1).reshape(x.shape) if wanted[0] else None,
             grad_weight[:, :, 0, 0] if wanted[1] else None,
             grad_bias if wanted[2] else None,
         )
