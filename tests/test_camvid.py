@@ -51,8 +51,24 @@ def test_both_layouts_are_found(tmp_path, layout, suffix):
     assert len(CamVid(data_root=str(tmp_path), split='train', indices=2)) == 2
 
 
+def test_recipes_are_chosen_on_the_last_fifth_of_each_training_video(tmp_path):
+    for folder in ('train', 'val'):
+        for kind, suffix in (('img', 'jpg'), ('ann', 'png')):
+            (tmp_path / f'{kind}_dir/{folder}').mkdir(parents=True)
+            for name in ('0001TP_00{}', '0016E5_0{}') if folder == 'train' else ('0016E5_9{}',):
+                for i in range(10, 21):
+                    (tmp_path / f'{kind}_dir/{folder}/{name.format(i)}.{suffix}').touch()
+    names = {
+        split: [d['img_path'].split('/')[-1] for d in CamVid(data_root=str(tmp_path), split=split).load_data_list()]
+        for split in ('train', 'val', 'fit', 'dev')
+    }
+    assert names['dev'] == ['0001TP_0019.jpg', '0001TP_0020.jpg', '0016E5_019.jpg', '0016E5_020.jpg']
+    assert sorted(names['fit'] + names['dev']) == names['train'] and len(names['fit']) == 18
+    assert not {*names['train']} & {*names['val']}
+
+
 def test_what_is_not_there_is_told(tmp_path):
-    with pytest.raises(InputError, match=r"must be one of \('train', 'val', 'test'\), got 'trian'"):
+    with pytest.raises(InputError, match=r"must be one of \('train', 'val', 'test', 'fit', 'dev'\), got 'trian'"):
         CamVid(data_root=str(tmp_path), split='trian')
     sentence = (
         r'neither img_dir/test/\*.jpg with ann_dir/test/ nor test/\*.png with testannot/; clone '

