@@ -4,6 +4,8 @@ import json
 import re
 import runpy
 import sys
+import warnings
+from pathlib import Path
 
 import cv2
 import mmcv
@@ -12,12 +14,15 @@ import pytest
 import torch
 from mmdet.structures import DetDataSample
 from mmengine.registry import DATASETS, MODELS, init_default_scope
-from mmengine.structures import InstanceData
+from mmengine.structures import InstanceData, PixelData
+from mmseg.structures import SegDataSample
 from PIL import Image
 from pycocotools import mask as coco_mask
 
 from mmcyclemlp.config import load_config
-from mmcyclemlp.inference import media
+from mmcyclemlp.errors import InputError
+from mmcyclemlp.inference import failures, fonts, media
+from mmcyclemlp.inference.prediction import Style
 from mmcyclemlp.inference.predictor import Predictor
 
 from .helpers import REPO
@@ -217,14 +222,15 @@ def test_the_visualizer_of_the_config_draws(folder, infer, tmp_path):
 
 
 def test_the_best_detection_is_drawn_last():
-    from mmcyclemlp.inference.detection import Task
+    from mmcyclemlp.inference.detection import Detections
 
     box = [[8.0, 8.0, 40.0, 40.0]]
     instances = InstanceData(bboxes=torch.tensor(box * 2), labels=torch.tensor([0, 1]), scores=torch.tensor([0.9, 0.8]))
-    task, image = Task(('ant', 'bee'), [(255, 0, 0), (0, 255, 0)], 0.3), np.zeros((48, 48, 3), np.uint8)
-    found = task.prediction(image, DetDataSample(pred_instances=instances))
-    assert found.record['scores'] == pytest.approx([0.9, 0.8])
-    red, green, _ = found.drawing[40, 24].astype(int)  # of the edge that both share
+    style = Style(('ant', 'bee'), ((255, 0, 0), (0, 255, 0)))
+    sample, image = DetDataSample(pred_instances=instances), np.zeros((48, 48, 3), np.uint8)
+    found = Detections.of(sample, image, None, None, style)
+    assert found.to_dict()['scores'] == pytest.approx([0.9, 0.8])
+    red, green, _ = found.plot()[40, 24].astype(int)  # of the edge that both share
     assert red > 2 * green
 
 
@@ -261,10 +267,12 @@ def test_masks_hold_indices_and_the_drawing_a_legend(folder, infer, tmp_path, mo
 
 
 def test_a_legend_that_is_too_long_says_so():
-    from mmcyclemlp.inference.segmentation import Task
+    from mmcyclemlp.inference.segmentation import _legend
 
-    task = Task([f'class {i}' for i in range(40)], [(i, i, i) for i in range(40)], 0.3)
-    few, many = (task._legend(list(range(count)), 100) for count in (3, 40))
+    names, palette = [f'class {i}' for i in range(40)], np.array([(i, i, i) for i in range(40)])
+    few, many = (
+        _legend(names, palette, fonts.drawable(tuple(names)).font, list(range(count)), 100) for count in (3, 40)
+    )
     assert few.shape == many.shape == (12 * 18, few.shape[1], 3)
     swatch = [tuple(many[18 * row + 9, 10]) for row in range(12)]
     assert swatch == [*((i, i, i) for i in range(11)), (255, 255, 255)]  # the last line is "29 more"
@@ -308,8 +316,8 @@ def test_only_images_of_one_size_are_put_together(folder):
     batches = []
     test_step = predictor.model.test_step
     predictor.model.test_step = lambda data: batches.append(len(data['inputs'])) or test_step(data)
-    images = [mmcv.imread(folder / f'photos/{i}.png') for i in (0, 1, 3, 2, 0)]
-    assert [key for key, _ in predictor(enumerate(images))] == list(range(5))
+    found = predictor([folder / f'photos/{i}.png' for i in (0, 1, 3, 2, 0)])
+    assert [Path(each.source).stem for each in found] == list('01320')
     assert batches == [2, 1, 1, 1]
 
 
@@ -326,6 +334,171 @@ def test_a_video_becomes_a_video(infer, name, tmp_path):
     assert [line['frame'] for line in lines] == list(range(6))
     assert {'retinanet': 'bboxes', 'segmentor': 'shares', 'classifier': 'pred_class'}[name] in lines[0]
     assert sorted(path.name for path in tmp_path.iterdir()) == ['walk.jsonl', 'walk.mp4']
+
+
+def test_a_predictor_takes_paths_arrays_images_folders_and_videos(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    predictor = Predictor('retinanet.py', 'retinanet.pth', device='cpu', batch_size=2)
+    path = 'photos/0.png'
+    (found,) = predictor(path)
+    assert isinstance(found, DetDataSample) and found.source == path and found.frame is None
+    assert found.classes == ('ant', 'bee', 'cat') and len(found.pred_instances) == 7
+    assert np.array_equal(found.image, mmcv.imread(path, channel_order='rgb'))
+    assert found.plot(0).shape == (60, 90, 3) and not np.array_equal(found.plot(0), found.image)
+    assert np.array_equal(found.plot(1), found.image) and np.array_equal(found.cpu().plot(0), found.plot(0))
+    # The same image in every form, and images of another size beside it in one call.
+    same = [Path(path), mmcv.imread(path), Image.open(path)]
+    again = predictor([*same, 'photos/2.png'])
+    for each in again[:3]:  # in batches of two, which round otherwise
+        assert each.to_dict()['labels'] == found.to_dict()['labels']
+        np.testing.assert_allclose(each.to_dict()['bboxes'], found.to_dict()['bboxes'], atol=1e-2)
+    assert [each.source for each in again] == [path, None, None, 'photos/2.png']
+    assert [each.image.shape[:2] for each in again] == [(60, 90)] * 3 + [(90, 60)]
+    grey = np.full((60, 90), 90, np.uint8)
+    assert np.array_equal(predictor(grey)[0].image, np.full((60, 90, 3), 90, np.uint8))
+    assert [each.source for each in predictor('photos')] == [f'photos/{i}.png' for i in range(4)]
+    frames = predictor.stream('walk.avi')
+    assert [(each.source, each.frame) for each in frames] == [('walk.avi', i) for i in range(6)]
+
+
+@pytest.mark.parametrize(
+    'inputs, sentence',
+    [
+        ('none.png', 'none.png does not exist'),
+        (np.zeros((3, 8, 8), np.uint8), r'or \[H, W\] in grey, got uint8 \[3, 8, 8\]'),
+        (np.zeros((8, 8, 3), np.float32), r'got float32 \[8, 8, 3\]'),
+        ([None], 'got a NoneType'),
+    ],
+)
+def test_a_predictor_names_what_it_cannot_take(folder, monkeypatch, inputs, sentence):
+    monkeypatch.chdir(folder)
+    predictor = Predictor('classifier.py', 'classifier.pth')
+    with pytest.raises(InputError, match=sentence):
+        predictor(inputs)
+
+
+def test_what_the_model_cannot_take_is_named_and_the_rest_is_done(folder, infer, tmp_path):
+    photos = folder / 'mixed'
+    photos.mkdir(exist_ok=True)
+    for name in 'az':
+        (photos / f'{name}.png').write_bytes((folder / 'photos/0.png').read_bytes())
+    Image.new('RGB', (1, 1)).save(photos / 'b.png')
+    Image.new('RGB', (6000, 6000)).save(photos / 'm.png')
+    keep = 'test_dataloader.dataset.pipeline.1.scale_factor=1.0', 'test_dataloader.dataset.pipeline.1.scale=None'
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(failures, '_free_memory', lambda: failures.SPARE + (64 << 20))
+        code, output, error = infer(
+            'segmentor', 'mixed', '--out', tmp_path, '--batch-size', 2, '--device', 'cpu', '--cfg-options', *keep
+        )
+    small, large = sorted(line for line in error.splitlines() if line.startswith('error: '))
+    assert code == 2 and 'Wrote the predictions on 2 images' in output
+    assert re.search('could not predict on mixed/b.png: CycleMLP takes images .* got', small)
+    assert 'could not predict on mixed/m.png: it needs more memory than this machine has left' in large
+    content = json.loads((tmp_path / 'predictions.json').read_text())
+    assert [record['image'] for record in content['predictions']] == ['mixed/a.png', 'mixed/z.png']
+
+
+def test_one_failure_does_not_fail_its_batch(folder):
+    predictor = Predictor(load_config(folder / 'segmentor.py'), folder / 'segmentor.pth', batch_size=3)
+    test_step = predictor.model.test_step
+
+    def fails(data):
+        if any(sample.get('fails') for sample in data['data_samples']):
+            raise RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory")
+        return test_step(data)
+
+    predictor.model.test_step = fails
+    prepare = predictor._prepare
+
+    def mark(image):
+        item = prepare(image)
+        item['data_samples'].set_metainfo(dict(fails=bool((image == 7).all())))
+        return item
+
+    predictor._prepare = mark
+    images = [np.full((64, 96, 3), value, np.uint8) for value in (5, 7, 9)]
+    errors = []
+    assert [each.image[0, 0, 0] for each in predictor.stream(images, errors.append)] == [5, 9]
+    assert [str(error).split(';')[0] for error in errors] == [
+        'could not predict on an array: it needs more memory than this machine has left'
+    ]
+
+
+@pytest.mark.parametrize('name', ['classifier', 'segmentor'])
+def test_a_model_that_gives_nan_is_told(folder, infer, name, tmp_path):
+    checkpoint = torch.load(folder / f'{name}.pth')
+    key = next(key for key in checkpoint['state_dict'] if key.endswith(('fc.bias', 'conv_seg.bias')))
+    checkpoint['state_dict'][key][0] = float('nan')
+    (folder / 'broken.py').write_text(f"_base_ = '{name}.py'\n")
+    torch.save(checkpoint, folder / 'broken.pth')
+    code, _, error = infer('broken', 'photos/0.png', '--out', tmp_path)
+    assert code == 2 and 'could not predict on photos/0.png: expected numbers from the model, but it gives NaN' in error
+    assert json.loads((tmp_path / 'predictions.json').read_text())['predictions'] == []
+
+
+def test_what_a_folder_leaves_out_is_told(folder, infer, tmp_path, monkeypatch):
+    photos = folder / 'various'
+    (photos / 'more').mkdir(parents=True, exist_ok=True)
+    Image.new('RGB', (40, 40)).save(photos / 'a.PNG')
+    for name in ('b.jfif', 'c.gif'):
+        Image.new('RGB', (40, 40)).save(photos / name)
+    (photos / 'walk.avi').write_bytes((folder / 'walk.avi').read_bytes())
+    (photos / '._a.png').write_bytes(b'\0\5\26\7')  # as macOS puts beside each file on other disks
+    told = []
+    monkeypatch.setattr(media, 'print_log', lambda message, *args: told.append(message))
+    code, output, _ = infer('classifier', 'various', 'various/b.jfif', '--out', tmp_path)
+    assert code == 0 and 'Wrote the predictions on 2 images' in output
+    assert len(told) == 1 and 'Passed over in various: b.jfif, c.gif, more/, walk.avi. A folder stands for' in told[0]
+    (photos / 'a.PNG').unlink()
+    code, _, error = infer('classifier', 'various', '--out', tmp_path)
+    assert code == 2 and 'only b.jfif, c.gif, more/, walk.avi; give their folder itself, or name the files' in error
+
+
+def test_a_video_that_ends_early_says_so(folder, infer, tmp_path):
+    whole = (folder / 'walk.avi').read_bytes()
+    (folder / 'cut.avi').write_bytes(whole[: whole.rfind(b'00dc', 0, whole.rfind(b'idx1')) - 2000])
+    code, output, error = infer('classifier', 'cut.avi', '--out', tmp_path)
+    count = len((tmp_path / 'cut.jsonl').read_text().splitlines())
+    assert code == 2 and 0 < count < 5
+    assert re.search(rf'error: expected 6 frames, but cut.avi ends after {count}, which were used', error)
+    assert len([frame for frame in mmcv.VideoReader(str(tmp_path / 'cut.mp4'))]) == count
+
+
+def test_names_in_any_script_are_drawn(folder, infer, tmp_path, monkeypatch):
+    from mmcyclemlp.inference.segmentation import _legend
+
+    names = 'érable', 'Straße', '地面', 'дом'
+    own = next(fonts._fonts())
+    monkeypatch.setattr(fonts, '_fonts', lambda: iter([own]))  # whatever this machine has
+    fonts.drawable.cache_clear()
+    assert fonts.drawable(names) == (['érable', 'Straße', '2', 'дом'], own)
+    legends = [_legend([name], np.zeros((1, 3), np.uint8), own, [0], 20) for name in ('é', 'e', '?')]
+    assert not any(np.array_equal(legends[0], other) for other in legends[1:])
+    for name, kind in (('segmentor', 'seg'), ('retinanet', 'det'), ('classifier', 'cls')):
+        (folder / f'{kind}.py').write_text(f"_base_ = '{name}.py'\n")
+        checkpoint = torch.load(folder / f'{name}.pth')
+        count = 10 if kind == 'cls' else 3
+        checkpoint['meta']['dataset_meta'] = dict(classes=('地面', 'érable', 'Straße', *'3456789')[:count])
+        torch.save(checkpoint, folder / f'{kind}.pth')
+        with warnings.catch_warnings():
+            warnings.filterwarnings('error', 'Glyph')  # of matplotlib, which draws a box then
+            assert infer(kind, 'photos/0.png', '--out', tmp_path / kind, '--score', 0)[0] == 0
+        content = json.loads((tmp_path / kind / 'predictions.json').read_text())
+        assert content['drawn_as'] == {'地面': '0'} and content['classes'][0] == '地面'
+    fonts.drawable.cache_clear()
+
+
+def test_masks_hold_more_than_256_classes(tmp_path):
+    from mmcyclemlp.inference.segmentation import Segmentation
+
+    indices = torch.tensor([[[0, 255], [256, 299]]])
+    sample = SegDataSample(pred_sem_seg=PixelData(data=indices))
+    style = Style(tuple(f'class {i}' for i in range(300)), tuple((i % 256, i // 256, 0) for i in range(300)))
+    found = Segmentation.of(sample, np.zeros((2, 2, 3), np.uint8), None, None, style)
+    media.write_image(tmp_path / 'mask.png', found.masks)
+    assert np.array_equal(Image.open(tmp_path / 'mask.png'), indices[0])
+    assert found.to_dict()['shares'] == {f'class {i}': 0.25 for i in (0, 255, 256, 299)}
+    assert found.plot()[1, 1].tolist() == [22, 0, 0]  # half of class 299's colour
 
 
 def test_without_a_codec_for_mp4_it_becomes_avi(infer, tmp_path, monkeypatch):
@@ -376,6 +549,7 @@ def test_results_go_to_the_work_dirs(folder, infer):
         (['none.png'], 'none.png does not exist'),
         (['empty'], 'expected images in empty, but it holds no file'),
         (['photos', '--batch-size', 0], '--batch-size expects a number from 1 up, got 0'),
+        (['photos', '--device', 'gpu'], "expected a device of this machine, such as .*, but got 'gpu'"),
     ],
 )
 def test_what_can_be_mended_is_told_in_one_line(folder, infer, args, sentence):

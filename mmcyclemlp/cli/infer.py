@@ -5,23 +5,23 @@
 
 The folder --out gets, for each image, vis/NAME.png (the image with the predictions drawn in), preds/NAME.json and, from
 a segmentation model, masks/NAME.png with class indices; predictions.json for all images; for each video, NAME.mp4 with
-the predictions drawn in and NAME.jsonl with one line per frame. Images that cannot be read are reported and skipped,
-and the exit status is 2. User errors print one line and exit with status 2.
+the predictions drawn in and NAME.jsonl with one line per frame. What cannot be read or predicted on is named and
+skipped, and the exit status is 2. User errors print one line and exit with status 2.
 """
 
 import json
 from argparse import Namespace
 from itertools import chain
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Tuple
+from typing import Any, Dict, List
 
-import numpy as np
 from rich.progress import track
 
 from mmcyclemlp.config import load_config
 from mmcyclemlp.errors import InputError, tell
 from mmcyclemlp.files import write_json, written_whole
 from mmcyclemlp.inference import media
+from mmcyclemlp.inference.failures import about, bounded_memory
 from mmcyclemlp.inference.predictor import Predictor
 
 from .arguments import add_config, command, parser_of
@@ -37,6 +37,7 @@ PARSER.add_argument(
     metavar='S',
     help='draw detections with at least this score (default: 0.3); the JSON holds all',
 )
+PARSER.add_argument('--device', metavar='D', help='such as cpu or cuda:1 (default: a GPU if there is one)')
 PARSER.add_argument(
     '--batch-size',
     type=int,
@@ -58,51 +59,57 @@ def check_folder(out: Path, inputs: List[Path]) -> None:
         ) from error
 
 
-def infer_images(predictor: Predictor, images: List[Path], names: Dict[Path, str], out: Path) -> int:
-    """Predict on images and write the results; returns how many could not be read."""
-    failed = []
-
-    def readable() -> Iterator[Tuple[Path, np.ndarray]]:
-        for path in track(images, 'Images'):
-            try:
-                yield path, media.read_image(path)
-            except InputError as error:
-                failed.append(path)
-                tell(error)
-
+def infer_images(
+    predictor: Predictor, images: List[Path], names: Dict[Path, str], out: Path, score: float, failed: media.Failed
+) -> None:
+    """Predict on images and write the results."""
     for folder in ('vis', 'preds'):
         (out / folder).mkdir(exist_ok=True)
     records: List[Dict[str, Any]] = []
-    for path, prediction in predictor(readable()):
-        name = f'{names[path]}.png'
-        media.write_image(out / 'vis' / name, prediction.drawing)
-        record = dict(image=str(path), **prediction.record)
-        if prediction.masks is not None:
+    for found in predictor.stream(track(images, 'Images'), failed):
+        try:
+            with about(found.source):
+                drawing, record = found.plot(score), dict(image=found.source, **found.to_dict())
+        except InputError as error:
+            failed(error)
+            continue
+        name = f'{names[Path(found.source)]}.png'
+        media.write_image(out / 'vis' / name, drawing)
+        if found.masks is not None:
             (out / 'masks').mkdir(exist_ok=True)
-            media.write_image(out / 'masks' / name, prediction.masks)
+            media.write_image(out / 'masks' / name, found.masks)
             record['mask'] = f'masks/{name}'
-        write_json(out / 'preds' / f'{names[path]}.json', record)
+        write_json(out / 'preds' / f'{names[Path(found.source)]}.json', record)
         records.append(record)
-    write_json(out / 'predictions.json', dict(classes=predictor.classes, predictions=records))
+    content: Dict[str, Any] = dict(classes=predictor.classes, predictions=records)
+    drawn = predictor.drawn_as
+    write_json(out / 'predictions.json', dict(content, drawn_as=drawn) if drawn else content)
     print(f'Wrote the predictions on {len(records):,} images to {out}')
-    return len(failed)
 
 
-def infer_video(predictor: Predictor, path: Path, name: str, out: Path) -> None:
+def infer_video(predictor: Predictor, path: Path, name: str, out: Path, score: float, failed: media.Failed) -> None:
     """Predict on the frames of a video and write them with what was found, and a line of json each."""
     video = media.open_video(path)
     target, codec = media.video_target(out / f'{name}.mp4')
-    frames = predictor(enumerate(track((frame for frame in video), path.name, total=max(video.frame_cnt, 1))))
+    done = 0
+
+    def failed_here(error: InputError) -> None:
+        if not done:
+            raise error  # what is wrong with the first frame is wrong with all
+        failed(error)
+
+    frames = predictor.stream(path, failed_here)
     first = next(frames, None)
     if first is None:
         raise InputError(f'expected a video with frames, but {path} has none; convert it to MP4 (H.264)')
-    size = first[1].drawing.shape[:2]
+    size = first.plot(score).shape[:2]
     lines = out / f'{name}.jsonl'
     with media.video_writer(target, codec, size, video.fps) as add, written_whole(lines) as temporary:
         with temporary.open('w', encoding='utf-8') as file:
-            for index, prediction in chain([first], frames):
-                add(prediction.drawing)
-                file.write(json.dumps(dict(frame=index, **prediction.record)) + '\n')
+            for found in track(chain([first], frames), path.name, total=max(video.frame_cnt, 1)):
+                add(found.plot(score))
+                file.write(json.dumps(dict(frame=found.frame, **found.to_dict())) + '\n')
+                done += 1
     print(f'Wrote {target} and {lines}' + ('' if target.suffix == '.mp4' else ' (this OpenCV cannot write MP4)'))
 
 
@@ -113,13 +120,21 @@ def main(args: Namespace) -> int:
     images, videos = media.find_media(args.inputs)
     out = args.out or Path('work_dirs', Path(args.config).stem, 'infer')
     check_folder(out, images + videos)
-    predictor = Predictor(load_config(args.config, args.cfg_options), args.checkpoint, args.score, args.batch_size)
+    config = load_config(args.config, args.cfg_options)
+    predictor = Predictor(config, args.checkpoint, args.device, args.batch_size)
     names = media.names_of(images + videos)
-    failed = infer_images(predictor, images, names, out) if images else 0
-    for path in videos:
-        try:
-            infer_video(predictor, path, names[path], out)
-        except InputError as error:
-            failed += 1
-            tell(error)
-    return 2 if failed else 0
+    errors: List[InputError] = []
+
+    def failed(error: InputError) -> None:
+        errors.append(error)
+        tell(error)
+
+    with bounded_memory():
+        if images:
+            infer_images(predictor, images, names, out, args.score, failed)
+        for path in videos:
+            try:
+                infer_video(predictor, path, names[path], out, args.score, failed)
+            except InputError as error:
+                failed(error)
+    return 2 if errors else 0

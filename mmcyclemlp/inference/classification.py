@@ -1,30 +1,38 @@
-"""Records and drawings of classified images; needs mmpretrain."""
+"""Predictions of classifiers; needs mmpretrain."""
 
-from typing import Any, Optional, Sequence
+from typing import Any, Dict
 
 import numpy as np
+from matplotlib.font_manager import FontProperties
 from mmpretrain.structures import DataSample
 from mmpretrain.visualization import UniversalVisualizer
 
-from .prediction import Prediction, build_visualizer
+from .prediction import Prediction
 
 LEAST_SIDE = 256  # pixels that a caption needs
 
 
-class Task:
+class Classification(Prediction, DataSample):
     """The class of an image, drawn by the config's visualizer and recorded as mmpretrain's inferencer does."""
 
-    def __init__(self, classes: Optional[Sequence[str]], palette: Any, score: float, visualizer: Optional[dict] = None):
-        self._visualizer = build_visualizer(visualizer, UniversalVisualizer)
-        self._classes = classes
+    drawn_by = UniversalVisualizer
 
-    def prediction(self, image: np.ndarray, sample: DataSample) -> Prediction:
-        """Of an image uint8 [H, W, 3] RGB: ``pred_label``, ``pred_score``, ``pred_class`` and all ``pred_scores``."""
-        scores = sample.pred_score.tolist()
+    def to_dict(self) -> Dict[str, Any]:
+        """``pred_label``, ``pred_score``, ``pred_class`` if the classes have names, and all ``pred_scores``."""
+        scores = self.pred_score.tolist()
         label = int(np.argmax(scores))
         record = dict(pred_label=label, pred_score=scores[label], pred_scores=scores)
-        if self._classes:
-            record['pred_class'] = self._classes[label]
-        side = LEAST_SIDE if min(image.shape[:2]) < LEAST_SIDE else None
-        drawing = self._visualizer.visualize_cls(image, sample, classes=self._classes, draw_gt=False, resize=side)
-        return Prediction(record, drawing, None)
+        if self.classes:
+            record['pred_class'] = self.classes[label]
+        return record
+
+    def plot(self, score: float = 0.3) -> np.ndarray:
+        side = LEAST_SIDE if min(self.image.shape[:2]) < LEAST_SIDE else None
+        return self.visualizer(self.style).visualize_cls(
+            self.image,
+            self,
+            classes=self.names,
+            draw_gt=False,
+            resize=side,
+            text_cfg=dict(fontproperties=FontProperties(fname=self.font)),
+        )

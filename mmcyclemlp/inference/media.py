@@ -1,40 +1,113 @@
 """Images and videos: finding, reading and writing them."""
 
+import logging
+import os
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Callable, Dict, Iterable, Iterator, List, Tuple
+from typing import Any, Callable, Dict, Iterable, Iterator, List, NamedTuple, Optional, Tuple, Union
 
 import cv2
 import mmcv
 import numpy as np
-from PIL import Image
+from mmengine.logging import print_log
+from PIL import Image, ImageOps
 
 from mmcyclemlp.datasets.load_images import UNREADABLE
 from mmcyclemlp.errors import InputError
 from mmcyclemlp.files import written_whole
 
+from .failures import about
+
+PathLike = Union[str, os.PathLike]
+Failed = Callable[[InputError], None]
 IMAGES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp', '.ppm', '.pgm')
 VIDEOS = ('.mp4', '.avi', '.mov', '.mkv', '.webm', '.m4v')
 CODECS = (('.mp4', 'mp4v'), ('.avi', 'MJPG'))  # the second is part of OpenCV itself
 USUAL_FPS = 25.0  # of a video that does not say
+LEAST_SHARE = 0.95  # of the frames that a video announces; some formats only estimate them
 
 
-def find_media(paths: Iterable[Path]) -> Tuple[List[Path], List[Path]]:
-    """Image files and videos among paths, where a folder stands for the images in it.
+class Picture(NamedTuple):
+    """An image uint8 [H, W, 3] BGR; ``source`` is its path or that of its video, or None for an array."""
+
+    image: np.ndarray
+    source: Optional[str] = None
+    frame: Optional[int] = None
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return (self.source or 'an array') if self.frame is None else f'frame {self.frame} of {self.source}'
+
+
+def read(inputs: Any, failed: Failed) -> Iterator[Picture]:
+    """Images of paths, folders, videos, arrays and Pillow's images, or of any iterable of such, one after the other.
+
+    What cannot be read goes to ``failed``; unless that raises, the rest follows.
+    """
+    if isinstance(inputs, (str, os.PathLike, np.ndarray, Image.Image)):
+        inputs = [inputs]
+    for given in inputs:
+        try:
+            if not isinstance(given, (str, os.PathLike)):
+                yield Picture(_pixels(given))
+                continue
+            images, videos = find_media([given])
+        except InputError as error:
+            failed(error)
+            continue
+        for path in images:
+            try:
+                with about(str(path)):
+                    image = read_image(path)
+            except InputError as error:
+                failed(error)
+            else:
+                yield Picture(image, str(path))
+        for path in videos:
+            try:
+                yield from _frames(path)
+            except InputError as error:
+                failed(error)
+
+
+def _pixels(image: Any) -> np.ndarray:
+    """An array or an image of Pillow as uint8 [H, W, 3] BGR."""
+    if isinstance(image, Image.Image):
+        return np.ascontiguousarray(np.asarray(ImageOps.exif_transpose(image).convert('RGB'))[..., ::-1])
+    if isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.size:
+        if image.ndim == 2:
+            return np.repeat(image[..., None], 3, axis=2)
+        if image.ndim == 3 and image.shape[2] == 3:
+            return image
+    found = f'{image.dtype} {list(image.shape)}' if isinstance(image, np.ndarray) else f'a {type(image).__name__}'
+    raise InputError(
+        'expected a path, an image of Pillow or an array uint8 [H, W, 3] in BGR or [H, W] in grey, '
+        f'got {found}; convert it'
+    )
+
+
+def _frames(path: Path) -> Iterator[Picture]:
+    video, count = open_video(path), 0
+    for count, image in enumerate(video, 1):
+        yield Picture(image, str(path), count - 1)
+    if count < video.frame_cnt * LEAST_SHARE - 1:
+        raise InputError(
+            f'expected {video.frame_cnt} frames, but {path} ends after {count}, which were used; copy it again'
+        )
+
+
+def find_media(paths: Iterable[PathLike]) -> Tuple[List[Path], List[Path]]:
+    """Image files and videos among paths, where a folder stands for the images in it; what else it holds is told.
 
     Raises:
         InputError: a path does not exist, or a folder holds no image.
     """
     images, videos = [], []
-    for path in paths:
+    for path in map(Path, paths):
         if path.is_dir():
-            found = sorted(entry for entry in path.iterdir() if entry.suffix.lower() in IMAGES and entry.is_file())
-            if not found:
-                raise InputError(
-                    f'expected images in {path}, but it holds no file of {" ".join(IMAGES)}; give their folder itself'
-                )
-            images += found
+            images += _images_in(path)
         elif path.is_file():
             (videos if path.suffix.lower() in VIDEOS else images).append(path)
         else:
@@ -42,6 +115,25 @@ def find_media(paths: Iterable[Path]) -> Tuple[List[Path], List[Path]]:
                 f'expected an image, a folder of images or a video, but {path} does not exist; check the path'
             )
     return images, videos
+
+
+def _images_in(folder: Path) -> List[Path]:
+    visible = sorted(entry for entry in folder.iterdir() if not entry.name.startswith('.'))
+    images = [entry for entry in visible if entry.suffix.lower() in IMAGES and entry.is_file()]
+    others = [f'{entry.name}/' if entry.is_dir() else entry.name for entry in visible if entry not in images]
+    listed = ', '.join(others[:5]) + (f' and {len(others) - 5} more' if len(others) > 5 else '')
+    if not images:
+        raise InputError(
+            f'expected images in {folder}, but it holds no file of {" ".join(IMAGES)}'
+            f'{f", only {listed}" if others else ""}; give their folder itself, or name the files'
+        )
+    if others:
+        print_log(
+            f'Passed over in {folder}: {listed}. A folder stands for its {" ".join(IMAGES)}; give others by name',
+            'current',
+            logging.WARNING,
+        )
+    return images
 
 
 def names_of(paths: Iterable[Path]) -> Dict[Path, str]:

@@ -1,8 +1,9 @@
 """Predictions of a trained model, of any task, on images that belong to no dataset."""
 
+import json
 import os
 from importlib import import_module
-from typing import Any, Dict, Iterable, Iterator, List, Tuple, TypeVar, Union
+from typing import Any, Dict, Iterator, List, Optional, Tuple, Union
 
 import numpy as np
 import torch
@@ -11,33 +12,56 @@ from mmengine.dataset import Compose, pseudo_collate
 from mmengine.device import get_device
 from mmengine.model import BaseModel, revert_sync_batchnorm
 from mmengine.registry import DATASETS, MODELS, init_default_scope
+from mmengine.structures import BaseDataElement
 
 from mmcyclemlp.checkpoints import load_strictly, read_checkpoint
+from mmcyclemlp.config import load_config
 from mmcyclemlp.config.walk import dataset_sections, name_of
 from mmcyclemlp.errors import InputError
 
-from .prediction import Prediction
+from .failures import about
+from .fonts import drawable
+from .media import Failed, Picture, read
+from .prediction import Prediction, Style
 
-Key = TypeVar('Key')
-# Scope of a config -> module of its task, which needs that library.
-TASKS = dict(mmdet='detection', mmpretrain='classification', mmseg='segmentation')
+# Scope of a config -> module of its task, which needs that library, and the class of its predictions.
+TASKS = dict(
+    mmdet=('detection', 'Detections'),
+    mmpretrain=('classification', 'Classification'),
+    mmseg=('segmentation', 'Segmentation'),
+)
 
 
 class Predictor:
-    """A model with the weights of a checkpoint and the test pipeline of its config.
+    """A model with the weights of a checkpoint and the test pipeline of its config::
+
+        predictor = Predictor('configs/cyclemlp/bccd_retinanet_b1.py', 'work_dirs/bccd_retinanet_b1/epoch_48.pth')
+        found, = predictor('photo.jpg')
+        found.pred_instances, found.to_dict(), found.plot()
+
+    Predictions are data samples of mmdet, mmpretrain or mmseg that are :class:`Prediction`, too: they hold the image,
+    ``to_dict()`` gives what goes into json, and ``plot()`` the image with what was found drawn in.
 
     Args:
-        config (Config): of mmdet, mmpretrain or mmseg, with a ``test_dataloader``.
-        checkpoint (str | os.PathLike): file of exactly this model.
-        score (float): least score of a detection that is drawn; records hold all.
+        config (str | os.PathLike | Config): of mmdet, mmpretrain or mmseg, with a ``test_dataloader``.
+        checkpoint (str | os.PathLike): file of exactly this model, or its URL.
+        device (str, optional): such as ``cpu`` or ``cuda:1``; default: a GPU if there is one.
         batch_size (int): most images at once. Only such are put together that are of one size after the pipeline,
             since padding would change what CycleMLP sees.
 
     Raises:
-        InputError: a config of another kind; a checkpoint that cannot be read or does not fit.
+        InputError: a config of another kind; a checkpoint that cannot be read or does not fit; no such device.
     """
 
-    def __init__(self, config: Config, checkpoint: Union[str, os.PathLike], score: float = 0.3, batch_size: int = 1):
+    def __init__(
+        self,
+        config: Union[str, os.PathLike, Config],
+        checkpoint: Union[str, os.PathLike],
+        device: Optional[str] = None,
+        batch_size: int = 1,
+    ):
+        if not isinstance(config, Config):
+            config = load_config(config)
         scope = config.get('default_scope')
         if scope not in TASKS or not config.get('test_dataloader'):
             raise InputError(
@@ -45,49 +69,127 @@ class Predictor:
                 f'has default_scope={scope!r} and {"a" if config.get("test_dataloader") else "no"} '
                 'test_dataloader; give another'
             )
+        if batch_size < 1:
+            raise InputError(f'batch_size expects a number from 1 up, got {batch_size}')
+        device = check_device(device)
         weights = read_checkpoint(checkpoint)
         init_default_scope(scope)
         section = next(section for _, section in dataset_sections(config, 'test') if 'pipeline' in section)
-        self.model = build_model(config).eval()
+        self.model = build_model(config, device).eval()
         load_strictly(self.model, weights, checkpoint)
         names = [name_of(transform) for transform in section['pipeline']]
         self.pipeline = Compose([step for step, name in zip(section['pipeline'], names) if not name.startswith('Load')])
         # A dataset that holds its images in memory, as CIFAR-10 and Digits do, gives them in RGB.
         self.reads_bgr = any(name in ('LoadImageFromFile', 'LoadReadableImage') for name in names)
         self.batch_size = batch_size
-        self.classes, palette = _classes(section, weights)
-        task = import_module(f'.{TASKS[scope]}', __package__).Task
-        self._task = task(self.classes, palette, score, config.get('visualizer'))
+        self.style = Style(*_classes(section, weights), json.dumps(config.get('visualizer') or {}))
+        module, name = TASKS[scope]
+        self._kind = getattr(import_module(f'.{module}', __package__), name)
+        self._kind.visualizer(self.style)  # raises for one that is not registered
 
-    def __call__(self, images: Iterable[Tuple[Key, np.ndarray]]) -> Iterator[Tuple[Key, Prediction]]:
-        """Predict on images uint8 [H, W, 3] BGR of any size, each with a key that comes back with it."""
-        batch: List[Tuple[Key, np.ndarray, dict]] = []
-        for key, image in images:
-            item = self._prepare(image)
-            if batch and (len(batch) == self.batch_size or batch[0][2]['inputs'].shape != item['inputs'].shape):
-                yield from self._predict(batch)
+    @property
+    def classes(self) -> Optional[Tuple[str, ...]]:
+        """Names of the classes."""
+        return self.style.classes
+
+    @property
+    def drawn_as(self) -> Dict[str, str]:
+        """What is drawn in place of the names that no font of this machine can write."""
+        names = self.classes or ()
+        return {name: drawn for name, drawn in zip(names, drawable(names).names) if drawn != name}
+
+    def __call__(self, inputs: Any) -> List[Prediction]:
+        """Predict on images.
+
+        Args:
+            inputs: a path of an image, a video or a folder of images; an array, uint8 [H, W, 3] BGR or [H, W]; an image
+                of Pillow; or an iterable of such. Images may differ in size.
+
+        Returns:
+            list[Prediction]: in the order of the images and frames.
+
+        Raises:
+            InputError: one cannot be read or predicted on.
+        """
+        return list(self.stream(inputs))
+
+    def stream(self, inputs: Any, failed: Optional[Failed] = None) -> Iterator[Prediction]:
+        """As a call, but one prediction after the other, for videos and for more images than fit the memory.
+
+        With ``failed``, an image that cannot be read or predicted on is passed over, and ``failed`` gets its error.
+        """
+        failed = failed or _raise
+        batch: List[Tuple[Picture, dict]] = []
+        for picture in read(inputs, failed):
+            try:
+                with about(picture.name):
+                    item = self._prepare(picture.image)
+            except InputError as error:
+                failed(error)
+                continue
+            if batch and (len(batch) == self.batch_size or batch[0][1]['inputs'].shape != item['inputs'].shape):
+                yield from self._predict(batch, failed)
                 batch = []
-            batch.append((key, image, item))
+            batch.append((picture, item))
         if batch:
-            yield from self._predict(batch)
+            yield from self._predict(batch, failed)
 
     def _prepare(self, image: np.ndarray) -> dict:
         pixels = image if self.reads_bgr else np.ascontiguousarray(image[..., ::-1])
         return self.pipeline(dict(img=pixels, img_shape=image.shape[:2], ori_shape=image.shape[:2]))
 
-    def _predict(self, batch: List[Tuple[Key, np.ndarray, dict]]) -> Iterator[Tuple[Key, Prediction]]:
-        with torch.inference_mode():
-            samples = self.model.test_step(pseudo_collate([item for _, _, item in batch]))
-        for (key, image, _), sample in zip(batch, samples):
-            yield key, self._task.prediction(np.ascontiguousarray(image[..., ::-1]), sample.cpu())
+    def _predict(self, batch: List[Tuple[Picture, dict]], failed: Failed) -> Iterator[Prediction]:
+        try:
+            with about(' and '.join(picture.name for picture, _ in batch)), torch.inference_mode():
+                samples = self.model.test_step(pseudo_collate([item for _, item in batch]))
+                for sample in samples:
+                    _check_finite(sample)
+        except InputError as error:
+            if len(batch) == 1:
+                failed(error)
+                return
+            for one in batch:  # the others of the batch may be fine
+                yield from self._predict([one], failed)
+            return
+        for (picture, _), sample in zip(batch, samples):
+            image = np.ascontiguousarray(picture.image[..., ::-1])
+            yield self._kind.of(sample.cpu(), image, picture.source, picture.frame, self.style)
 
 
-def build_model(config: Config) -> BaseModel:
-    """The model of a config on this machine's device, for one process, which SyncBN is not for."""
+def build_model(config: Config, device: Optional[str] = None) -> BaseModel:
+    """The model of a config on a device (default: this machine's), for one process, which SyncBN is not for."""
     settings = config.model.copy()
     if config.get('data_preprocessor'):
         settings.setdefault('data_preprocessor', config.data_preprocessor)
-    return revert_sync_batchnorm(MODELS.build(settings)).to(get_device())
+    return revert_sync_batchnorm(MODELS.build(settings)).to(device or get_device())
+
+
+def check_device(device: Optional[str]) -> str:
+    """The device itself, or this machine's for None; InputError if there is no such device."""
+    device = device or get_device()
+    try:
+        torch.empty(0, device=device)
+    except (AssertionError, RuntimeError, NotImplementedError) as error:  # AssertionError: torch without CUDA
+        raise InputError(
+            f'expected a device of this machine, such as {get_device()}, but got {device!r} '
+            f'({str(error).splitlines()[0]}); give another'
+        ) from error
+    return device
+
+
+def _raise(error: InputError) -> None:
+    raise error
+
+
+def _check_finite(sample: BaseDataElement) -> None:
+    """Raise InputError for NaN or infinity among the numbers of a prediction."""
+    for value in sample.values():
+        if isinstance(value, BaseDataElement):
+            _check_finite(value)
+        elif isinstance(value, torch.Tensor) and not value.isfinite().all():
+            raise InputError(
+                'expected numbers from the model, but it gives NaN or infinity; check the weights of the checkpoint'
+            )
 
 
 def _classes(section: dict, checkpoint: Dict[str, Any]) -> Tuple[Any, Any]:
@@ -95,4 +197,5 @@ def _classes(section: dict, checkpoint: Dict[str, Any]) -> Tuple[Any, Any]:
     meta = dict(DATASETS.build(dict(section, pipeline=[], lazy_init=True)).metainfo)
     trained = checkpoint.get('meta', {}).get('dataset_meta') or {}
     meta.update({key.lower(): value for key, value in trained.items() if value})
-    return meta.get('classes'), meta.get('palette')
+    classes, palette = meta.get('classes'), meta.get('palette')
+    return classes and tuple(map(str, classes)), palette and tuple(map(tuple, palette))

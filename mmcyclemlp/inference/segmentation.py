@@ -1,56 +1,61 @@
-"""Records and drawings of segmented images; needs mmseg."""
+"""Predictions of semantic segmentors; needs mmseg."""
 
-from typing import List, Optional, Sequence, Tuple
+import json
+from typing import Any, Dict, List, Optional, Tuple
 
-import cv2
 import numpy as np
 from mmseg.structures import SegDataSample
+from PIL import Image, ImageDraw, ImageFont
 
 from .prediction import Prediction
 
 OPACITY = 0.5  # of the colours over the image, unless the config's visualizer has another
 ROW = 18  # height of a line of the legend, in pixels
 MOST_ROWS = 12  # that the legend may ask for beyond the image's height
-FONT = dict(fontFace=cv2.FONT_HERSHEY_SIMPLEX, fontScale=0.4, thickness=1)
 
 
-class Task:
+class Segmentation(Prediction, SegDataSample):
     """Semantic masks, drawn over the image with the ``alpha`` of the config's visualizer, beside a legend of the
     classes in it. (mmseg writes the names into the regions, which have no room for them where they are small.)"""
 
-    def __init__(
-        self, classes: Sequence[str], palette: Sequence[Sequence[int]], score: float, visualizer: Optional[dict] = None
-    ):
-        self._opacity = (visualizer or {}).get('alpha', OPACITY)
-        self._classes, self._palette = classes, np.array(palette, dtype=np.uint8)  # [classes, 3] RGB
-        self._width = 2 * ROW + max(_text_width(text) for text in (*classes, f'{len(classes)} more'))
+    @property
+    def masks(self) -> np.ndarray:
+        """Index of the class of each pixel, uint8 [H, W], or uint16 where more than 256 classes need it."""
+        return self.pred_sem_seg.data[0].numpy().astype(np.uint8 if len(self.classes) <= 256 else np.uint16)
 
-    def prediction(self, image: np.ndarray, sample: SegDataSample) -> Prediction:
-        """Of an image uint8 [H, W, 3] RGB: ``shares`` of the classes in it, the largest first, and the masks."""
-        masks = sample.pred_sem_seg.data[0].numpy().astype(np.uint8)  # [H, W]
-        counts = np.bincount(masks.ravel(), minlength=len(self._classes))
-        present = [int(i) for i in np.argsort(-counts, kind='stable') if counts[i]]
-        record = dict(shares={self._classes[i]: float(counts[i] / masks.size) for i in present})
-        mixed = ((1 - self._opacity) * image + self._opacity * self._palette[masks]).round().astype(np.uint8)
-        panel = self._legend(present, image.shape[0])
-        below = panel.shape[0] - image.shape[0]
-        drawing = np.hstack([np.pad(mixed, ((0, below), (0, 0), (0, 0)), constant_values=255), panel])
-        return Prediction(record, drawing, masks)
+    def to_dict(self) -> Dict[str, Any]:
+        """``shares`` of the classes in the image, the largest first."""
+        masks = self.masks
+        counts = np.bincount(masks.ravel(), minlength=len(self.classes))
+        return dict(shares={self.classes[i]: float(counts[i] / masks.size) for i in _by_size(counts)})
 
-    def _legend(self, present: List[int], height: int) -> np.ndarray:
-        """Panel uint8 [h, w, 3] with a colour and a name a line; its size depends on the image's height alone."""
-        rows = max(height // ROW, min(len(self._classes), MOST_ROWS))
-        panel = np.full((max(height, rows * ROW), self._width, 3), 255, dtype=np.uint8)
-        lines: List[Tuple[str, Optional[int]]] = [(self._classes[i], i) for i in present]
-        if len(lines) > rows:
-            lines[rows - 1 :] = [(f'{len(lines) - rows + 1} more', None)]
-        for row, (text, index) in enumerate(lines):
-            top = row * ROW
-            if index is not None:
-                panel[top + 3 : top + ROW - 3, 4:ROW] = self._palette[index]
-            cv2.putText(panel, text, (ROW + 6, top + ROW - 6), color=(0, 0, 0), lineType=cv2.LINE_AA, **FONT)
-        return panel
+    def plot(self, score: float = 0.3) -> np.ndarray:
+        masks, palette = self.masks, np.array(self.style.palette, dtype=np.uint8)  # [classes, 3] RGB
+        opacity = json.loads(self.style.visualizer).get('alpha', OPACITY)
+        mixed = ((1 - opacity) * self.image + opacity * palette[masks]).round().astype(np.uint8)
+        present = _by_size(np.bincount(masks.ravel()))
+        panel = _legend(self.names, palette, self.font, present, mixed.shape[0])
+        below = panel.shape[0] - mixed.shape[0]
+        return np.hstack([np.pad(mixed, ((0, below), (0, 0), (0, 0)), constant_values=255), panel])
 
 
-def _text_width(text: str) -> int:
-    return cv2.getTextSize(text, **FONT)[0][0]
+def _by_size(counts: np.ndarray) -> List[int]:
+    return [int(i) for i in np.argsort(-counts, kind='stable') if counts[i]]
+
+
+def _legend(names: List[str], palette: np.ndarray, font: str, present: List[int], height: int) -> np.ndarray:
+    """Panel uint8 [h, w, 3] with a colour and a name a line; its size depends on the image's height alone."""
+    letters = ImageFont.truetype(font, 12)
+    width = 2 * ROW + int(max(letters.getlength(text) for text in (*names, f'{len(names)} more')))
+    rows = max(height // ROW, min(len(names), MOST_ROWS))
+    panel = Image.new('RGB', (width, max(height, rows * ROW)), 'white')
+    draw = ImageDraw.Draw(panel)
+    lines: List[Tuple[str, Optional[int]]] = [(names[i], i) for i in present]
+    if len(lines) > rows:
+        lines[rows - 1 :] = [(f'{len(lines) - rows + 1} more', None)]
+    for row, (text, index) in enumerate(lines):
+        top = row * ROW
+        if index is not None:
+            draw.rectangle((4, top + 3, ROW - 1, top + ROW - 4), fill=tuple(palette[index].tolist()))
+        draw.text((ROW + 6, top + ROW - 6), text, fill='black', font=letters, anchor='ls')
+    return np.asarray(panel)
