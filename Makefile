@@ -55,12 +55,15 @@ demo-segmentation: $(VENV)/.env
 	    $$(ls data/digit_scenes/val/*.png | head -12)
 	@echo '== Curves: $(RUNS)/$(SEGMENTS)/curves.png; pictures: $(RUNS)/$(SEGMENTS)/infer/vis/'
 
-# One thread each: the tests start processes of their own, and two OpenMP pools on two cores stall each other.
+# A process per core, each with one thread: two OpenMP pools on two cores stall each other. A process that has nothing
+# left to do takes tests of another, so files stay together, with what their tests share, until the end.
+PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest -n logical --maxprocesses 8 --dist worksteal
+
 test: $(VENV)/.ops $(VENV)/.tests
-	OMP_NUM_THREADS=1 $(PY) -m pytest
+	$(PYTEST)
 
 test-fast: $(VENV)/.ops $(VENV)/.tests
-	OMP_NUM_THREADS=1 $(PY) -m pytest -m 'not slow and not cuda and not network'
+	$(PYTEST) -m 'not slow and not cuda and not network'
 
 lint: $(VENV)/.tests
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" pre-commit run --all-files
@@ -81,7 +84,7 @@ $(VENV)/.env: $(PY) setup.py $(addprefix requirements/,torch.txt runtime.txt mmi
 	@# mmcv's build is told apart by neither torch nor operators in pip's cache, so it gets none.
 	$(PIP) --no-cache-dir -r requirements/torch.txt -r requirements/mminstall.txt $(MMCV)
 	$(PIP) -r requirements/torch.txt -r requirements/mminstall.txt -r requirements/runtime.txt -r requirements/optional.txt
-	@# opencv-python needs the system's libGL, which bare machines lack; its headless twin does not.
+	@# opencv-python needs the system's libGL, which bare machines lack; opencv-python-headless does not.
 	@$(PY) -c 'import cv2' 2>/dev/null || $(PIP) --force-reinstall --no-deps opencv-python-headless==$$( \
 	    $(PY) -c 'from importlib.metadata import version; print(version("opencv-python-headless"))')
 	$(PIP) --no-build-isolation --no-deps --editable .

@@ -1,15 +1,13 @@
 """Fixtures of all tests: reference outputs and real data, which lie beside a checkout and may be absent, and tools."""
 
 import os
-import runpy
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from .helpers import NEEDS_OPERATORS, REPO, SHARED  # noqa: F401 (some tests import them from here)
+from .helpers import SHARED, call_tool
 
 # Without a GPU, Triton's kernels run in its interpreter. Triton reads this variable when it is first imported,
 # by whichever test comes first, so it is set here, before any test module; importing torch imports no Triton.
@@ -57,25 +55,8 @@ def shared_data() -> Path:
 
 @pytest.fixture
 def tool(monkeypatch, capsys):
-    """Run a tool in this process, which spares its start; returns exit code, stdout and stderr."""
-
-    from mmengine.logging import MessageHub, MMLogger
-    from mmengine.registry import DefaultScope
-    from mmpretrain.visualization import UniversalVisualizer
-
-    def run(folder, name, *args):
-        monkeypatch.chdir(folder)
-        for kind in (DefaultScope, MessageHub, MMLogger, UniversalVisualizer):
-            kind._instance_dict.clear()  # kept by the second of a run's start, as if one process were one run
-        monkeypatch.setattr(sys, 'argv', [name, *map(str, args)])
-        code = 0
-        try:
-            runpy.run_path(str(REPO / 'tools' / name), run_name='__main__')
-        except SystemExit as stop:
-            code = stop.code
-        return (code, *capsys.readouterr())
-
-    return run
+    """Run a tool in this process; returns exit status, stdout and stderr."""
+    return lambda folder, name, *args: (call_tool(monkeypatch, folder, name, *args), *capsys.readouterr())
 
 
 @pytest.fixture(autouse=True)

@@ -1,9 +1,12 @@
-"""Where the checkout lies, what lies beside it, and what a machine may lack."""
+"""Where the checkout lies, what lies beside it, what a machine may lack, and how a tool is called."""
 
+import runpy
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from mmengine.utils import ManagerMixin
 
 REPO = Path(__file__).resolve().parents[1]
 SHARED = REPO.parent / 'shared'
@@ -12,3 +15,18 @@ SHARED = REPO.parent / 'shared'
 NEEDS_OPERATORS = pytest.mark.skipif(
     find_spec('mmcv._ext') is None, reason='mmcv was installed without its compiled operators; run `make ops`'
 )
+
+
+def call_tool(patch, folder, name, *args):
+    """Run tools/NAME from a folder in this process, which saves its start; returns the exit status."""
+    patch.chdir(folder)
+    kinds = [ManagerMixin]
+    for kind in kinds:  # log, message hub, default scope and visualizers of an earlier run in this process
+        kind._instance_dict.clear()
+        kinds.extend(kind.__subclasses__())
+    patch.setattr(sys, 'argv', [name, *map(str, args)])
+    try:
+        runpy.run_path(str(REPO / 'tools' / name), run_name='__main__')
+    except SystemExit as stop:
+        return stop.code
+    return 0

@@ -14,7 +14,7 @@ from mmcyclemlp.engine import input_errors
 from mmcyclemlp.models import CycleMLP
 from mmcyclemlp.ops import cycle_fc
 
-from .conftest import NEEDS_OPERATORS, REPO
+from .helpers import NEEDS_OPERATORS, REPO
 
 FOLDER = REPO / 'tools' / 'benchmarks'
 

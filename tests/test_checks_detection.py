@@ -4,8 +4,6 @@ import copy
 import json
 import math
 import os
-import runpy
-import sys
 import tarfile
 
 import numpy as np
@@ -662,18 +660,10 @@ def test_real_annotations_pass(shared_data, tmp_path, lines, archive, folder, se
 
 
 @pytest.mark.parametrize('name, args', [('train.py', []), ('test.py', ['weights.pth'])])
-def test_the_tools_check_before_they_start(tmp_path, monkeypatch, capsys, name, args):
+def test_the_tools_check_before_they_start(tmp_path, tool, name, args):
     torch.save(dict(state_dict=dict(weight=torch.zeros(1))), tmp_path / 'weights.pth')
-    monkeypatch.chdir(tmp_path)
-    split = name.split('.')[0]
-    config = REPO / 'configs/cyclemlp/bccd_retinanet_b1.py'
-    monkeypatch.setattr(
-        sys, 'argv', [name, str(config), *args, '--cfg-options', f'{split}_dataloader.dataset.data_root={tmp_path}']
-    )
-    with pytest.raises(SystemExit) as stop:
-        runpy.run_path(str(REPO / 'tools' / name), run_name='__main__')
-    assert stop.value.code == 2
-    assert capsys.readouterr().err.startswith(
-        f"error: expected annotations in COCO's format, but {tmp_path}{os.sep}annotations"
-    )
+    options = '--cfg-options', f'{name[:-3]}_dataloader.dataset.data_root={tmp_path}'
+    code, _, error = tool(tmp_path, name, REPO / 'configs/cyclemlp/bccd_retinanet_b1.py', *args, *options)
+    assert code == 2
+    assert error.startswith(f"error: expected annotations in COCO's format, but {tmp_path}{os.sep}annotations")
     assert sorted(path.name for path in tmp_path.iterdir()) == ['weights.pth']

@@ -1,7 +1,6 @@
 """Images and masks that are wrong are named, before a run, while it reads them, and by the tool that checks them."""
 
 import re
-import runpy
 import subprocess
 import sys
 
@@ -400,17 +399,8 @@ def test_a_dataset_without_masks_is_named(check):
 
 
 @pytest.fixture
-def tool(monkeypatch, capsys):
-    """Run the tool in this process; returns exit code, stdout and stderr."""
-
-    def run(*args):
-        path = REPO / 'tools/datasets/check_segmentation.py'
-        monkeypatch.setattr(sys, 'argv', [path.name, *map(str, args)])
-        with pytest.raises(SystemExit) as stop:
-            runpy.run_path(str(path), run_name='__main__')
-        return (stop.value.code, *capsys.readouterr())
-
-    return run
+def tool(tool, dataset):
+    return lambda *args: tool(dataset, 'datasets/check_segmentation.py', *args)
 
 
 def test_the_tool_finds_nothing_in_sound_data(tool, dataset):

@@ -15,7 +15,7 @@ from torch.nn.utils import parametrizations, parametrize, prune
 from mmcyclemlp.models import CycleBlock, CycleMLP
 from mmcyclemlp.models.layers import as_built
 
-from .conftest import REPO
+from .helpers import REPO
 
 CHILDREN = (
     'norm1',

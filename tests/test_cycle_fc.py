@@ -10,7 +10,7 @@ from torch import nn
 from mmcyclemlp.models import CycleFC
 from mmcyclemlp.ops import cycle_fc, naive, staircase_offsets, use_backend
 
-from .conftest import NEEDS_OPERATORS
+from .helpers import NEEDS_OPERATORS
 from .oracles import cycle_fc_oracle
 
 KERNELS = [(1, 1), (1, 3), (3, 1), (1, 5), (5, 1), (1, 7), (7, 1), (1, 9), (9, 1)]

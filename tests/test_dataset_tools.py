@@ -1,8 +1,6 @@
 """tools/datasets: from VOC to COCO, and the first images of a COCO file."""
 
 import json
-import runpy
-import sys
 import tarfile
 import xml.etree.ElementTree as ElementTree
 
@@ -11,26 +9,12 @@ from mmdet.registry import DATASETS
 from mmengine.registry import init_default_scope
 from PIL import Image
 
-from .helpers import REPO
-
 WIDTH, HEIGHT = 60, 40
 
 
 @pytest.fixture
-def tool(monkeypatch, capsys, tmp_path):
-    """Run a tool from tmp_path; returns exit code, stdout and stderr."""
-
-    def run(name, *args):
-        monkeypatch.chdir(tmp_path)
-        monkeypatch.setattr(sys, 'argv', [name, *map(str, args)])
-        code = 0
-        try:
-            runpy.run_path(str(REPO / 'tools/datasets' / name), run_name='__main__')
-        except SystemExit as stop:
-            code = stop.code
-        return (code, *capsys.readouterr())
-
-    return run
+def tool(tool, tmp_path):
+    return lambda name, *args: tool(tmp_path, f'datasets/{name}', *args)
 
 
 def voc_xml(name, objects, size=(WIDTH, HEIGHT)):

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import multiprocessing
-import runpy
 import sys
 
 import numpy as np
@@ -19,8 +18,6 @@ from mmcyclemlp.datasets.digit_scenes_detection import DigitScenesDetection
 from mmcyclemlp.datasets.digit_scenes_segmentation import DigitScenesSegmentation
 from mmcyclemlp.datasets.digits import Digits
 from mmcyclemlp.errors import InputError, MissingDependencyError
-
-from .helpers import REPO
 
 COUNT = 60
 
@@ -282,17 +279,8 @@ def test_a_missing_package_is_named(tmp_path, monkeypatch, module, command):
 
 
 @pytest.fixture
-def tool(monkeypatch, capsys):
-    def run(*args):
-        monkeypatch.setattr(sys, 'argv', ['digit_scenes.py', *map(str, args)])
-        code = 0
-        try:
-            runpy.run_path(str(REPO / 'tools/datasets/digit_scenes.py'), run_name='__main__')
-        except SystemExit as stop:
-            code = stop.code
-        return (code, *capsys.readouterr())
-
-    return run
+def tool(tool, tmp_path):
+    return lambda *args: tool(tmp_path, 'datasets/digit_scenes.py', *args)
 
 
 def test_the_tool_makes_a_folder_once(tmp_path, tool):

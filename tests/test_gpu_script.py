@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from .conftest import REPO
+from .helpers import REPO
 
 pytestmark = pytest.mark.skipif(shutil.which('bash') is None, reason='needs bash')
 MEASURED = 7  # sections that measure

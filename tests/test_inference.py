@@ -2,8 +2,6 @@
 
 import json
 import re
-import runpy
-import sys
 import warnings
 from pathlib import Path
 
@@ -145,18 +143,8 @@ def save(path, model):
 
 
 @pytest.fixture
-def infer(folder, monkeypatch, capsys):
-    def run(name, *args):
-        monkeypatch.chdir(folder)
-        monkeypatch.setattr(sys, 'argv', ['infer.py', f'{name}.py', f'{name}.pth', *map(str, args)])
-        code = 0
-        try:
-            runpy.run_path(str(REPO / 'tools/infer.py'), run_name='__main__')
-        except SystemExit as stop:
-            code = stop.code
-        return (code, *capsys.readouterr())
-
-    return run
+def infer(folder, tool):
+    return lambda name, *args: tool(folder, 'infer.py', f'{name}.py', f'{name}.pth', *args)
 
 
 def of_dataset(folder, name, monkeypatch):

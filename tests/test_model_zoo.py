@@ -12,7 +12,7 @@ from mmpretrain.apis.model import ModelHub
 
 from mmcyclemlp.engine import load_config
 
-from .conftest import NEEDS_OPERATORS, REPO
+from .helpers import NEEDS_OPERATORS, REPO
 
 FOLDER = REPO / 'tools' / 'analysis'
 sys.path.insert(0, str(FOLDER))

@@ -2,24 +2,20 @@
 
 import csv
 import re
-import runpy
-import sys
 
 import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
-from mmengine.logging import MessageHub, MMLogger
 from mmengine.registry import DefaultScope
 from mmseg.registry import DATASETS
-from mmseg.visualization import SegLocalVisualizer
 from PIL import Image
 
 from mmcyclemlp.config.scales import add_flip, scale_input
 from mmcyclemlp.engine import load_config
 from mmcyclemlp.errors import InputError
 
-from .helpers import REPO
+from .helpers import call_tool
 from .small_segmentation import CONFIGS, DIMS, TINY
 
 pytestmark = pytest.mark.slow
@@ -50,7 +46,7 @@ def run(tmp_path_factory):
         SMALL.format(config=CONFIGS / 'cyclemlp/camvid_fpn_b1.py', root=folder / 'camvid', tiny=TINY, dims=list(DIMS))
     )
     with pytest.MonkeyPatch.context() as patch:
-        assert call(patch, folder, 'train.py', 'small.py') == 0
+        assert call_tool(patch, folder, 'train.py', 'small.py') == 0
     return folder
 
 
@@ -73,23 +69,9 @@ default_hooks = dict(checkpoint=dict(interval=3))
 """
 
 
-def call(patch, folder, name, *args):
-    """Run a tool in this process, which spares its start; returns its exit code."""
-    patch.chdir(folder)
-    for kind in (DefaultScope, MessageHub, MMLogger, SegLocalVisualizer):
-        kind._instance_dict.clear()  # kept by the second of a run's start, as if one process were one run
-    patch.setattr(sys, 'argv', [name, *map(str, args)])
-    try:
-        runpy.run_path(str(REPO / 'tools' / name), run_name='__main__')
-    except SystemExit as stop:
-        return stop.code
-    return 0
-
-
 @pytest.fixture
-def tool(monkeypatch, capsys, run):
-    """Run a tool in the folder of the run; returns exit code, stdout and stderr."""
-    return lambda name, *args: (call(monkeypatch, run, name, *args), *capsys.readouterr())
+def tool(tool, run):
+    return lambda *args: tool(run, *args)
 
 
 def rows_of(path):

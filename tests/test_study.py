@@ -4,10 +4,8 @@ import csv
 import multiprocessing
 import os
 import re
-import runpy
 import signal
 import subprocess
-import sys
 import time
 
 import pytest
@@ -60,18 +58,11 @@ def read(path):
 
 
 @pytest.fixture
-def tool(monkeypatch, capsys):
-    """Run the tool in this process; returns exit code, stdout and stderr. The training processes are its own."""
-
-    def run(*args):
-        monkeypatch.setattr(sys, 'argv', ['study.py', *map(str, args)])
-        monkeypatch.setenv('OMP_NUM_THREADS', '1')
-        with pytest.raises(SystemExit) as stop:
-            runpy.run_path(str(REPO / 'tools' / 'study.py'), run_name='__main__')
-        return (stop.value.code, *capsys.readouterr())
-
+def tool(tool, tmp_path, monkeypatch):
+    """Run the tool in this process. The training processes are its own."""
+    monkeypatch.setenv('OMP_NUM_THREADS', '1')
     handler = signal.getsignal(signal.SIGTERM)
-    yield run
+    yield lambda *args: tool(tmp_path, 'study.py', *args)
     signal.signal(signal.SIGTERM, handler)
 
 

@@ -15,7 +15,7 @@ from torch.library import opcheck
 from mmcyclemlp.ops import cycle_fc, use_shift
 from mmcyclemlp.ops.shift import _numbers, gathering, shifting, triton_reason
 
-from .conftest import REPO
+from .helpers import REPO
 
 triton = pytest.importorskip('triton')
 ON_GPU = torch.cuda.is_available()
