@@ -10,6 +10,7 @@ from setuptools.command.sdist import sdist
 
 ROOT = Path(__file__).resolve().parent
 MIM = ('configs', 'tools', 'model-index.yml')
+FOR_CHECKOUTS = ('model_zoo.py',)  # writes pages that only a checkout has
 
 
 def requirements(name):
@@ -28,7 +29,7 @@ def put_mim(package, link=False):
         if link:
             (target / name).symlink_to(os.path.relpath(source, target))
         elif source.is_dir():
-            shutil.copytree(source, target / name, ignore=shutil.ignore_patterns('__pycache__'))
+            shutil.copytree(source, target / name, ignore=shutil.ignore_patterns('__pycache__', *FOR_CHECKOUTS))
         else:
             shutil.copy2(source, target / name)
 

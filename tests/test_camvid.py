@@ -142,7 +142,7 @@ def test_void_is_eleven_everywhere(camvid, name):
     assert config.val_evaluator.ignore_index == config.test_evaluator.ignore_index == 11
 
 
-def test_the_twins_differ_in_their_backbones_alone():
+def test_the_two_configs_differ_only_in_their_backbones():
     b1, r18 = (load_config(path).to_dict() for path in CONFIGS.values())
     assert b1['model']['backbone']['type'] == 'CycleMLP' and r18['model']['backbone']['type'] == 'ResNet'
     for config in (b1, r18):

@@ -122,10 +122,10 @@ def average_of(runner):
 @pytest.mark.slow
 @each_system
 @pytest.mark.parametrize('dataset', ['cifar10', 'stl10'])
-def test_small_images_train_under_the_seeds_recipe(system, dataset, data, tmp_path):
+def test_small_images_train_under_the_studys_recipe(system, dataset, data, tmp_path):
     config = config_of(system, dataset)
     assert config.optim_wrapper.optimizer == dict(type='AdamW', lr=1e-3, weight_decay=0.05)
-    assert 'paramwise_cfg' not in config.optim_wrapper  # the seed decays all
+    assert 'paramwise_cfg' not in config.optim_wrapper  # the study decays all
     assert (config.train_cfg.max_epochs, config.train_dataloader.batch_size) == (100, 256)
     runner, row = two_iterations(config, data, tmp_path)
     assert type(runner.model.head.loss_module) is CrossEntropyLoss
@@ -217,7 +217,7 @@ def test_the_light_recipe_crops_and_flips(data, tmp_path):
 
 
 @pytest.mark.parametrize('name', ['cyclemlp/cifar10_b1_strong.py', 'baselines/cifar10_resnet18_strong.py'])
-def test_strong_leaves_are_the_seeds_with_another_recipe(name, tmp_path):
+def test_strong_leaves_are_those_of_the_study_with_another_recipe(name, tmp_path):
     config = load_config(CONFIGS / name)
     system = 'b1' if 'b1' in name else 'resnet18'
     if system == 'b1':

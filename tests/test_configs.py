@@ -124,7 +124,7 @@ def test_the_name_says_dataset_and_arch(path):
         assert re.fullmatch(rf'.*_{arch}(_(seed-literal|light|strong|ms-3x))?', path.stem)
 
 
-def test_cifar10_follows_the_seeds_recipe():
+def test_cifar10_follows_the_studys_recipe():
     config = load_config(REPO / 'configs' / 'cyclemlp' / 'cifar10_b1.py')
     assert config.optim_wrapper.optimizer == dict(type='AdamW', lr=1e-3, weight_decay=0.05)
     assert config.param_scheduler == [dict(type='CosineAnnealingLR', by_epoch=True)]  # T_max follows max_epochs

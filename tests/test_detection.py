@@ -162,14 +162,14 @@ def test_the_long_schedule_trains_at_many_scales():
     assert 480 <= min(heights) < 520 and 760 < max(heights) <= 800
 
 
-def test_the_twins_on_blood_cells_differ_in_their_backbone_alone():
+def test_the_two_configs_on_blood_cells_differ_only_in_their_backbones():
     b1 = load_config(CONFIGS / 'bccd_retinanet_b1.py')
     r18 = load_config(REPO / 'configs/baselines/bccd_retinanet_r18.py')
     assert b1.model.backbone.get('init_cfg') is r18.model.backbone.init_cfg is None
-    twin = build(r18)
-    assert all(p.requires_grad for p in twin.parameters())
-    assert all(m.training for m in twin.train().modules() if isinstance(m, torch.nn.BatchNorm2d))
-    assert [map.shape[1] for map in twin.backbone(torch.zeros(1, 3, 64, 64))] == r18.model.neck.in_channels
+    resnet = build(r18)
+    assert all(p.requires_grad for p in resnet.parameters())
+    assert all(m.training for m in resnet.train().modules() if isinstance(m, torch.nn.BatchNorm2d))
+    assert [map.shape[1] for map in resnet.backbone(torch.zeros(1, 3, 64, 64))] == r18.model.neck.in_channels
     for config in (b1, r18):
         del config.model['backbone'], config.model.neck['in_channels']
     assert b1.to_dict() == r18.to_dict()

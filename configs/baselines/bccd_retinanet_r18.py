@@ -1,4 +1,4 @@
-# The twin of ../cyclemlp/bccd_retinanet_b1.py.
+# As ../cyclemlp/bccd_retinanet_b1.py, on ResNet-18.
 _base_ = '../_base_/bccd_retinanet.py'
 model = dict(
     backbone=dict(depth=18, out_indices=(1, 2, 3), frozen_stages=-1, norm_eval=False, init_cfg=None),

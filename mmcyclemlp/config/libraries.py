@@ -24,8 +24,8 @@ def check_scopes(config: Config) -> None:
             if error.name == 'mmcv._ext':
                 raise MissingDependencyError(
                     f'the config needs {scope}, which needs mmcv with compiled operators, but mmcv was installed '
-                    'without them; compile them with `make ops`, or take a ready wheel as the README says under '
-                    '"Compiled operators"'
+                    'without them; compile them with `make ops`, or install a ready wheel (docs/install.md, '
+                    '"Compiled operators")'
                 ) from error
             if error.name == scope:
                 window = WINDOWS[scope]

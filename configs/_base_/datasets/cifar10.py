@@ -1,4 +1,4 @@
-# No augmentation, as in the seed's study. Validation is on the test split, also as there, so the best checkpoint
+# No augmentation, as in the study. Validation is on the test split, also as there, so the best checkpoint
 # is chosen on it: report the last one where that matters.
 data_preprocessor = dict(
     type='ClsDataPreprocessor',

@@ -1,4 +1,4 @@
-# No augmentation, as in the seed's study. Mean and deviation are ImageNet's, which STL-10's images were taken from.
+# No augmentation, as in the study. Mean and deviation are ImageNet's, which STL-10's images were taken from.
 # Validation is on the test split, so the best checkpoint is chosen on it: report the last one where that matters.
 data_preprocessor = dict(
     type='ClsDataPreprocessor',

@@ -1,2 +1,2 @@
-# The seed's recipe, with what it left out: shuffling and normalisation.
+# The study's recipe, with what it left out: shuffling and normalisation.
 _base_ = ['../datasets/cifar10.py', '../schedules/adamw_cosine.py', '../classification_runtime.py']

@@ -1,4 +1,4 @@
-# The seed's recipe to the letter: pixels in [0, 1], one (random) order for all epochs, the schedule of 100 epochs.
+# The study's recipe to the letter: pixels in [0, 1], one (random) order for all epochs, the schedule of 100 epochs.
 # Its accuracies are multiples of 1/8000 in training and of 1/5000 in testing, so it trained on the larger split, which
 # STL-10 calls test, and tested on the smaller; so does this.
 _base_ = ['../datasets/stl10.py', '../schedules/adamw_cosine.py', '../classification_runtime.py']

@@ -1,4 +1,4 @@
-# The seed's recipe. The cosine ends with the run, whatever train_cfg.max_epochs is, so a shorter run is a whole
+# The study's recipe. The cosine ends with the run, whatever train_cfg.max_epochs is, so a shorter run is a whole
 # one; for the first epochs of the long run, also set param_scheduler.0.T_max=100.
 optim_wrapper = dict(
     type='OptimWrapper',
