@@ -18,6 +18,8 @@ def tell(error: InputError) -> None:
     sys.stdout.flush()  # so that the sentence comes last where both go to one file
     # From a process that loads data it comes at the end of that process's traceback, as text.
     sentence = str(error).rpartition(f'{type(error).__name__}: ')[2].strip()
+    # What files hold may stand in it; line breaks and terminal codes are shown as Python writes them.
+    sentence = ''.join(c if c.isprintable() else repr(c)[1:-1] for c in sentence)
     print(f'error: {sentence}', file=sys.stderr, flush=True)
 
 

@@ -366,7 +366,7 @@ def bad_sources(folder):
         cases[name] = (folder / name, message)
     cases['missing'] = (folder / 'no.pth', 'does not exist')
     cases['folder'] = (folder, 'is a folder')
-    cases['no such URL'] = ((folder / 'no.pth').as_uri(), 'could not download')
+    cases['no such URL'] = ((folder / 'no.pth').as_uri(), 'does not exist')
     cases['unreachable URL'] = ('http://127.0.0.1:9/b1.pth', 'could not download .*refused')
     cases['malformed URL'] = ('http://[b1.pth', 'could not download')
     return cases

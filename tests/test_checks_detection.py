@@ -368,6 +368,11 @@ REFUSED = [
     (put('annotations', 2, area='64'), 'and area 64; expected four numbers x, y, width, height, and one'),
     (put('annotations', 2, id=11), 'annotation id 11 is there twice'),
     (put('annotations', 2, category_id=0), 'annotation 21 has category_id 0, but categories lists 1, 2'),
+    (put('annotations', 2, id=[21]), r'annotations\[2\] has \[21\] for id; expected a number or a name'),
+    (put('annotations', 2, image_id={}), r'annotations\[2\] has {} for image_id'),
+    (put('images', 1, id=None), r'images\[1\] has None for id'),
+    (put('images', 1, width=1e9), 'image 2.png has size 1000000000.0 x 30; .* at most 178,956,970 pixels'),
+    (put('categories', 1, name=['dog']), r"categories\[1\] has \['dog'\] for name; expected a name"),
     (all_outside, 'of 4 none is left; 4 boxes lie outside their image'),
     (text_ids, 'of 4 none is left; 4 annotations are of images that the file does not list'),
 ]
@@ -398,6 +403,19 @@ MASKS_REFUSED = [
     (
         put('annotations', 2, segmentation=dict(size=[HEIGHT, WIDTH], counts=[5, 5])),
         'annotation 21 has run lengths of 10 pixels, but its image 2.png has 1200',
+    ),
+    (put('annotations', 2, segmentation=[[4, 4, 1e8, 4, 12, 12]]), 'annotation 21 has a polygon that reaches far out'),
+    (
+        put('annotations', 2, segmentation=dict(size=[HEIGHT, WIDTH], counts=[-5, WIDTH * HEIGHT + 5])),
+        'annotation 21 has run lengths that are no numbers from 0 up',
+    ),
+    (
+        put('annotations', 2, segmentation=dict(size=[HEIGHT, WIDTH], counts='0oo')),
+        'annotation 21 has run lengths that are no numbers from 0 up',
+    ),
+    (
+        put('annotations', 2, segmentation=dict(size=[HEIGHT, WIDTH], counts='PPYo0')),
+        'annotation 21 has run lengths of|that are no numbers',
     ),
 ]
 

@@ -13,7 +13,7 @@ import torch
 from mmengine.config import Config
 from PIL import Image
 
-from mmcyclemlp.checkpoints import read_checkpoint
+from mmcyclemlp.checkpoints import read_checkpoint, reading
 from mmcyclemlp.cli.main import main
 
 from .helpers import REPO
@@ -277,11 +277,11 @@ def test_the_sentence_is_all_that_a_user_sees(trained):
 def test_a_url_is_downloaded_once(trained, tool, monkeypatch, args):
     downloaded = []
 
-    def download(url, path, progress):
+    def download(url, path):
         downloaded.append(url)
         shutil.copy(trained / 'work_dirs/tiny/epoch_2.pth', path)
 
-    monkeypatch.setattr(torch.hub, 'download_url_to_file', download)
+    monkeypatch.setattr(reading, 'download', download)
     url = 'https://example.org/epoch_2.pth'
     code, _, error = tool(trained, *(each.replace('URL', url) for each in args))
     assert (code, downloaded) == (0, [url]), error

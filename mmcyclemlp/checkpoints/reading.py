@@ -1,78 +1,103 @@
 """Reading checkpoints nobody vouches for, without running what they hold."""
 
-import argparse
 import contextlib
-import http.client
+import functools
 import os
 import re
-import socket
-import sys
 import tempfile
+import urllib.request
 import warnings
 import zipfile
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any, Callable, Dict, Iterator, List, Tuple, Union
+from typing import Any, Callable, Dict, Iterator, Union
 
-import numpy as np
 import torch
-from mmengine.logging import HistoryBuffer
 from mmengine.runner import CheckpointLoader
 from mmengine.runner import checkpoint as mmengine_checkpoint
 
 from mmcyclemlp.errors import InputError
+from mmcyclemlp.pickles import settled, torch_globals
+from mmcyclemlp.untrusted import check_regular, download, guard_libraries
 
 PathLike = Union[str, os.PathLike]
 
-DOWNLOAD_TIMEOUT = 30  # seconds without an answer
+NAMED = ('open-mmlab://', 'openmmlab://', 'mmcls://', 'torchvision://', 'modelzoo://')  # in lists of the libraries
+REMOTE = (r'(\S+\:)?s3://', r'(\S+\:)?petrel://', 'pavi://')
 
 
 def read_checkpoint(source: PathLike) -> Dict[str, Any]:
     """Read a checkpoint onto the CPU without running any code in it.
 
-    Accepts tensors, plain values, what the authors published (an ``argparse.Namespace``) and what mmengine's ``Runner``
-    writes (numpy values and ``HistoryBuffer``). ``mmengine.runner.load_checkpoint`` is not safe: it retries a rejected
-    file with unrestricted pickle, and ``getattr`` among its safe globals is enough to reach ``os.system``.
+    Accepts tensors, plain values, what the authors published (an ``argparse.Namespace``), what mmengine's ``Runner``
+    writes (numpy values and ``HistoryBuffer``), and safetensors. ``mmengine.runner.load_checkpoint`` is not safe: it
+    retries a rejected file with unrestricted pickle, and ``getattr`` among its safe globals is enough to reach
+    ``os.system``.
 
     Args:
         source (str | os.PathLike): a file, or an ``http://``, ``https://`` or ``file://`` URL.
 
     Returns:
-        dict: the checkpoint.
+        dict: the checkpoint, without what mmengine would evaluate (``meta['config']``) and without paths to files that
+        it would delete: names in the message hub are plain ones.
 
     Raises:
-        InputError: the file is missing, unreachable, truncated, not a checkpoint, or holds code.
+        InputError: the file is missing, unreachable, truncated, damaged by its checksums, not a checkpoint, or holds
+            code.
     """
     name = os.fspath(source)
     with _local_copy(name) as path:
-        _check_readable(path, name)
-        checkpoint = _load(path, name)
+        checkpoint = _read_safetensors(path, name) if _is_safetensors(path, name) else _load(path, name)
     if not isinstance(checkpoint, dict):
         raise InputError(
             f'expected a checkpoint (a dict with a state dict), but {name} holds a '
             f'{type(checkpoint).__name__}; check that it is the right file'
         )
-    return checkpoint
+    return _disarmed(checkpoint, name)
 
 
 def register_safe_loader() -> None:
-    """Let mmengine read with :func:`read_checkpoint`, in ``load_from``, ``resume`` and ``init_cfg`` alike.
+    """Let mmengine read with :func:`read_checkpoint`, in ``load_from``, ``resume`` and ``init_cfg`` alike, and have all
+    other readers of the libraries keep the bounds of :mod:`mmcyclemlp.untrusted`.
 
     A URL is then downloaded anew by each process, where mmengine keeps a copy in its cache. Whatever else calls
     ``torch.load`` gets tensors and plain values only.
     """
     os.environ.setdefault('TORCH_FORCE_WEIGHTS_ONLY_LOAD', '1')
-
-    def load_from_safe(filename: str, map_location: Any = None) -> Dict[str, Any]:
-        return read_checkpoint(filename)  # what loads the state dict moves it to its own device
-
-    def load_stream(file: Any, *args: Any, **kwargs: Any) -> Any:
-        return _load(file, str(file))
-
-    CheckpointLoader.register_scheme(['', 'http://', 'https://'], load_from_safe, force=True)
-    # The loaders of all other schemes end in one of these.
+    guard_libraries()
+    CheckpointLoader.register_scheme(['', 'http://', 'https://', 'file://'], load_from_safe, force=True)
+    CheckpointLoader.register_scheme(list(REMOTE), load_from_nowhere, force=True)
+    # The loaders of the named schemes end in one of these.
     mmengine_checkpoint.load_from_http = load_from_safe
-    mmengine_checkpoint._safe_torch_load = load_stream
+    mmengine_checkpoint._safe_torch_load = load_from_safe
+    for scheme in NAMED:
+        loader = CheckpointLoader._schemes[scheme]
+        if not hasattr(loader, '__wrapped__'):
+            CheckpointLoader.register_scheme(scheme, _load_from_named(loader), force=True)
+
+
+# mmengine logs the names of these from their eleventh letter on.
+def load_from_safe(filename: Any, map_location: Any = None, **kwargs: Any) -> Dict[str, Any]:
+    if isinstance(filename, (str, os.PathLike)):
+        return read_checkpoint(filename)  # what loads the state dict moves it to its own device
+    return _disarmed(_load(filename, str(filename)), str(filename))
+
+
+def load_from_nowhere(filename: str, map_location: Any = None) -> Dict[str, Any]:
+    raise InputError(f'expected a checkpoint in a file or at an http address, got {filename}; download it first')
+
+
+def _load_from_named(loader: Callable) -> Callable:
+    @functools.wraps(loader)
+    def load_from_named(filename: str, map_location: Any = None) -> Dict[str, Any]:
+        try:
+            return loader(filename, map_location)
+        except (AttributeError, ImportError, LookupError, OSError, TypeError) as error:
+            raise InputError(
+                f'could not find {filename} ({type(error).__name__}: {error}); check the name, or give a file'
+            ) from error
+
+    return load_from_named
 
 
 def local_path(name: PathLike) -> Path:
@@ -82,32 +107,27 @@ def local_path(name: PathLike) -> Path:
 @contextlib.contextmanager
 def _local_copy(name: str) -> Iterator[Path]:
     """The file itself, or a temporary download of the URL."""
-    if not re.match(r'(https?|file)://', name):
+    if name.startswith('file://'):
+        yield Path(urllib.request.url2pathname(name[len('file://') :]))
+    elif re.match('https?://', name):
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / 'download'
+            download(name, path)
+            yield path
+    else:
         yield local_path(name)
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / 'download'
-        timeout = socket.getdefaulttimeout()
-        socket.setdefaulttimeout(DOWNLOAD_TIMEOUT)  # download_url_to_file has no argument for it
-        try:
-            torch.hub.download_url_to_file(name, str(path), progress=sys.stderr.isatty())
-        except (OSError, ValueError, http.client.HTTPException) as error:
-            raise InputError(
-                f'could not download {name} ({getattr(error, "reason", error)}); check the address and '
-                'the network, or download the file yourself and give its path'
-            ) from error
-        finally:
-            socket.setdefaulttimeout(timeout)
-        yield path
 
 
-def _check_readable(path: Path, name: str) -> None:
-    """Raise InputError for what is not a whole file; torch's own messages do not say which it is."""
+def _is_safetensors(path: Path, name: str) -> bool:
+    """Whether it is safetensors; InputError for what is not a whole file, since torch's messages do not say which."""
     if os.path.isdir(path):
         raise InputError(f'expected a checkpoint file, but {name} is a folder; give the file in it')
     try:
+        check_regular(path)
         with path.open('rb') as file:
-            head = file.read(4)
+            head, size = file.read(9), os.fstat(file.fileno()).st_size
+        if head.startswith(b'PK') and zipfile.is_zipfile(path):
+            _check_archive(path, name, size)
     except FileNotFoundError as error:
         raise InputError(f'expected a checkpoint file, but {name} does not exist; check the path') from error
     except OSError as error:
@@ -117,13 +137,42 @@ def _check_readable(path: Path, name: str) -> None:
         raise InputError(
             f'expected a whole checkpoint, but {name} is {"truncated" if head else "empty"}; copy or download it again'
         )
+    return head[8:] == b'{' and int.from_bytes(head[:8], 'little') < size
+
+
+def _check_archive(path: Path, name: str, size: int) -> None:
+    """Check the checksums in the archive; what it unpacks to is never more than the file."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            parts = archive.infolist()
+            if any(part.compress_type for part in parts) or sum(part.file_size for part in parts) > size:
+                raise InputError(
+                    f'expected a checkpoint written by torch.save, but {name} is compressed; save it again'
+                )
+            damaged = archive.testzip()
+    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
+        raise InputError(f'{name} is damaged ({error}); copy or download it again') from error
+    if damaged:
+        raise InputError(f'{name} is damaged: the checksum of {damaged} in it differs; copy or download it again')
+
+
+def _read_safetensors(path: Path, name: str) -> Dict[str, Any]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError, ValueError, KeyError, RuntimeError) as error:
+        raise InputError(
+            f'expected a whole safetensors file, but {name} is damaged ({error}); copy it again'
+        ) from error
 
 
 def _load(path: Any, name: str) -> Any:
     try:
-        with torch.serialization.safe_globals(_safe_globals()), warnings.catch_warnings():
+        with torch.serialization.safe_globals(torch_globals()), warnings.catch_warnings():
             warnings.simplefilter('ignore')  # on unusual pickles, which end in the sentences below
-            return torch.load(path, map_location='cpu', weights_only=True)
+            return settled(torch.load(path, map_location='cpu', weights_only=True))
     # Bytes of any kind come here, and the unpickler fails on them with exceptions of any kind.
     except Exception as error:
         refused = re.search(r'GLOBAL (\S+)', str(error)) if isinstance(error, UnpicklingError) else None
@@ -138,35 +187,22 @@ def _load(path: Any, name: str) -> Any:
         ) from error
 
 
-def _safe_globals() -> List[Union[Callable, Tuple[Callable, str]]]:
-    """What a checkpoint may name beside tensors: values of numpy, HistoryBuffer and argparse.Namespace."""
-    multiarray = (np._core if hasattr(np, '_core') else np.core).multiarray
-    # numpy 1 and 2 write the same functions under different names.
-    arrays = [
-        (getattr(multiarray, function), f'numpy.{core}.multiarray.{function}')
-        for core in ('core', '_core')
-        for function in ('_reconstruct', 'scalar')
-    ]
-    dtypes = {type(np.dtype(code)) for code in '?bhilqBHILQefd'}
-    return [
-        argparse.Namespace,
-        HistoryBuffer,
-        slice,
-        np.ndarray,
-        np.dtype,
-        *dtypes,
-        *arrays,
-        (_history_buffer_method, 'builtins.getattr'),
-        # A dataset's metainfo may hold parts of its config; they come back as plain dicts.
-        (dict, 'mmengine.config.config.ConfigDict'),
-    ]
-
-
-def _history_buffer_method(owner: Any, name: Any) -> Callable:
-    """``getattr`` for ``HistoryBuffer`` only, whose methods are pickled as ``getattr(HistoryBuffer, NAME)``.
-
-    The real ``getattr`` leads from any function through its ``__globals__`` to ``os.system``.
-    """
-    if owner is not HistoryBuffer or name not in ('min', 'max', 'current', 'mean'):
-        raise UnpicklingError('GLOBAL builtins.getattr')
-    return getattr(owner, name)
+def _disarmed(checkpoint: Dict[str, Any], name: str) -> Dict[str, Any]:
+    """Without what mmengine acts upon when a run resumes: a config that it evaluates, files that it deletes."""
+    meta, hub = checkpoint.get('meta'), checkpoint.get('message_hub')
+    if isinstance(meta, dict):
+        meta.pop('config', None)
+        for unit in ('epoch', 'iter'):
+            if type(meta.get(unit, 0)) is not int or not 0 <= meta.get(unit, 0) < 1 << 40:
+                raise InputError(
+                    f'expected a number from 0 up for meta[{unit!r}], but {name} has {meta[unit]!r:.50}; take another'
+                )
+    info = hub.get('runtime_info') if isinstance(hub, dict) else None
+    for key, value in list(info.items()) if isinstance(info, dict) else ():
+        if str(key).startswith(('best_ckpt', 'last_ckpt')):
+            info[key] = os.path.basename(value) if isinstance(value, str) else ''
+            if not re.fullmatch(r'[\w.+-]+\.pth', info[key]):
+                del info[key]
+        elif key == 'keep_ckpt_ids' and not (isinstance(value, list) and all(type(i) is int for i in value)):
+            del info[key]
+    return checkpoint

@@ -1,6 +1,5 @@
 """Faults in a file of COCO annotations: those that stop training or scoring, and those that mmdet skips."""
 
-import json
 import math
 from collections import defaultdict
 from difflib import get_close_matches
@@ -8,6 +7,7 @@ from pathlib import Path
 from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Sequence, Set
 
 from mmcyclemlp.errors import InputError
+from mmcyclemlp.untrusted import most_pixels, read_json
 
 OUTSIDE = 'boxes lie outside their image'
 SMALL = 'boxes are smaller than a pixel or have no area'
@@ -58,16 +58,7 @@ def read_coco(path: Path, advice: str, keys: Sequence[str] = KEYS) -> Dict[str, 
             f"expected annotations in COCO's format, but {path} does not exist; "
             + (f'did you mean {path.parent / near[0]}?' if near else advice)
         )
-    try:
-        with path.open(encoding='utf-8') as file:
-            content = json.load(file)
-    except json.JSONDecodeError as error:
-        raise InputError(
-            f"expected annotations in COCO's format, but {path} is no whole json ({error.msg}, line "
-            f'{error.lineno} column {error.colno}); copy or make it again'
-        ) from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f'could not read {path} ({error}); copy or make it again') from error
+    content = read_json(path, "annotations in COCO's format")
     wrong = [
         key
         for key in keys
@@ -87,10 +78,11 @@ def check_images(path: Path, images: List[dict]) -> Dict[Any, dict]:
     """The images by their id; InputError for a missing key, a size of nothing, an id given twice, no image."""
     for i, image in enumerate(images):
         _require(path, f'images[{i}]', image, 'id', 'file_name', 'width', 'height')
-        if not all(_is_number(image[side]) and image[side] > 0 for side in ('width', 'height')):
+        sides = image['width'], image['height']
+        if not all(_is_number(side) and side > 0 for side in sides) or math.prod(sides) > most_pixels():
             raise InputError(
                 f'{path}: image {image["file_name"]} has size {image["width"]} x {image["height"]}; '
-                'expected two positive numbers'
+                f'expected two positive numbers, and at most {most_pixels():,} pixels'
             )
     if not images:
         raise InputError(f'expected images in {path}, but it lists none; give the right file')
@@ -203,6 +195,13 @@ def _mask_is_read(path: Path, entry: dict, image: dict, use: Use) -> bool:
             raise InputError(
                 f'{where} has a segmentation that is no list of polygons [x1, y1, x2, y2, ...]; correct it'
             )
+        reach = max(image['width'], image['height'])
+        if any(not -reach <= number <= 2 * reach for polygon in mask for number in polygon):
+            # pycocotools takes memory by the length of a side, and crashes on long ones.
+            raise InputError(
+                f'{where} has a polygon that reaches far out of its image {image["file_name"]} of '
+                f'{image["width"]} x {image["height"]}; correct it'
+            )
         polygons = [polygon for polygon in mask if len(polygon) >= 6 and len(polygon) % 2 == 0]
         valid = is_read = bool(polygons)
         area = sum(map(_polygon_area, polygons))
@@ -231,16 +230,16 @@ def _polygon_area(polygon: List[float]) -> float:
 
 
 def _run_length_area(where: str, mask: dict, image: dict) -> int:
-    from pycocotools import mask as coco_mask
-
-    size, expected, counts = list(mask['size']), [image['height'], image['width']], mask['counts']
+    size, expected, counts = mask['size'], [image['height'], image['width']], mask['counts']
     if size != expected:
         raise InputError(
             f'{where} has a mask of size {size}, but its image {image["file_name"]} is {expected} '
             '(height, width); correct one of them'
         )
-    if isinstance(counts, str):
-        return int(coco_mask.area(dict(size=size, counts=counts.encode())))
+    counts = _decoded(counts) if isinstance(counts, str) else counts
+    # pycocotools writes past its memory for others.
+    if not all(type(count) is int and count >= 0 for count in counts):
+        raise InputError(f'{where} has run lengths that are no numbers from 0 up; correct them')
     if sum(counts) != size[0] * size[1]:
         raise InputError(
             f'{where} has run lengths of {sum(counts)} pixels, but its image {image["file_name"]} has '
@@ -249,10 +248,32 @@ def _run_length_area(where: str, mask: dict, image: dict) -> int:
     return sum(counts[1::2])
 
 
+def _decoded(text: str) -> List[int]:
+    """Run lengths from COCO's text: 5 bits a character, the lowest first; from the fourth on, the difference to the one
+    two before. -1 stands for the rest of a text that is cut off."""
+    counts: List[int] = []
+    value = shift = 0
+    for character in text:
+        bits = ord(character) - 48
+        value |= (bits & 31) << shift
+        shift += 5
+        if not bits & 32:
+            value -= (bits & 16) << (shift - 4)
+            counts.append(value + (counts[-2] if len(counts) > 2 else 0))
+            value = shift = 0
+    return counts + [-1] * bool(shift)
+
+
 def _require(path: Path, where: str, entry: dict, *keys: str) -> None:
     for key in keys:
         if key not in entry:
             raise InputError(f'{path}: {where} has no {key}, which mmdet reads; add it')
+        kinds = {'name': str, 'file_name': str, 'id': (int, str), 'image_id': (int, str), 'category_id': (int, str)}
+        if not isinstance(entry[key], kinds.get(key, object)):
+            raise InputError(
+                f'{path}: {where} has {entry[key]!r:.50} for {key}; expected a '
+                f'{"name" if kinds[key] is str else "number or a name"}'
+            )
 
 
 def _check_unique(path: Path, what: str, keys: Iterable[Any]) -> None:

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import os
+import re
 import traceback
 from difflib import get_close_matches
 from pathlib import Path
@@ -44,6 +45,8 @@ def load_config(path: Union[str, os.PathLike], options: Optional[Dict[str, Any]]
         path = PROJECT / path
     _check_path(path)
     config = _read(path)
+    if path.suffix != '.py':
+        _check_names(config, path)
     check_scopes(config)
     if options:
         apply_options(config, options)
@@ -68,6 +71,18 @@ def _check_path(path: Path) -> None:
     near = names[:3] if path.is_dir() else get_close_matches(path.name, names, 3, 0.4)
     hint = f'did you mean {" or ".join(str(folder / name) for name in near)}?' if near else 'check the path'
     raise InputError(f'expected a config, but {path} {"is a folder" if path.is_dir() else "does not exist"}; {hint}')
+
+
+def _check_names(config: Config, path: Path) -> None:
+    """Refuse what would run code by its name, in a config that is no program: mmengine imports and calls whatever a
+    ``type`` with dots names, and the libraries evaluate a few other settings."""
+    for where, section in walk(config):
+        for key in {'type', 'constructor', 'dtype', 'ops', 'warp_mode'} & set(section):
+            if not re.fullmatch(r'\w+|(mm[a-z]+\.|torchvision/)[A-Z]\w*', str(section[key])):
+                raise InputError(
+                    f'{path}: {f"{where}." if where else ""}{key} is {section[key]!r:.100}, but only a config in '
+                    'Python may name what is no registered class; correct it'
+                )
 
 
 def _read(path: Path) -> Config:

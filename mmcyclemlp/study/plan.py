@@ -7,12 +7,12 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Set
 
-import yaml
 from mmengine import Config
 
 from mmcyclemlp.config import load_config
 from mmcyclemlp.config.walk import walk
 from mmcyclemlp.errors import InputError
+from mmcyclemlp.untrusted import parse_yaml
 
 # Keys and what they hold.
 STUDY_KEYS = dict(
@@ -109,10 +109,7 @@ def load_study(path: Path) -> Study:
 
 
 def _read(path: Path) -> Dict[str, Any]:
-    try:
-        content = yaml.safe_load(path.read_text(encoding='utf-8'))
-    except yaml.YAMLError as error:
-        raise InputError(f'{path} is not valid YAML ({" ".join(str(error).split())}); correct it') from error
+    content = parse_yaml(path.read_text(encoding='utf-8'), str(path))
     if not isinstance(content, dict) or not isinstance(content.get('runs'), list) or not content['runs']:
         raise InputError(f'expected a study with a list of runs, but {path} has none; see configs/studies')
     return content

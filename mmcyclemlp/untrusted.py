@@ -1,0 +1,230 @@
+"""Files nobody vouches for: annotations, images, settings. Their bounds, and the libraries' readers made to keep them.
+
+Checkpoints are read by :mod:`mmcyclemlp.checkpoints`.
+"""
+
+import contextlib
+import functools
+import hashlib
+import http.client
+import io
+import json
+import math
+import os
+import re
+import stat
+import sys
+import tempfile
+import time
+import urllib.request
+import warnings
+from pathlib import Path
+from typing import Any, Callable, Union
+
+import yaml
+from mmengine.fileio.backends import HTTPBackend, LocalBackend
+from mmengine.fileio.handlers import JsonHandler, PickleHandler, YamlHandler, file_handlers
+from PIL import EpsImagePlugin, Image
+from torch.hub import tqdm  # or torch's stand-in, where it is not installed
+
+from . import pickles
+from .errors import InputError
+
+FILE_BYTES = 8 << 30
+JSON_BYTES = 2 << 30
+JSON_CONTAINERS = 20_000_000  # lists and dicts; COCO's 118,000 training images have 5 million
+YAML_BYTES = 16 << 20
+YAML_NODES = 1_000_000  # with every alias counted as often as it is used
+DOWNLOAD_BYTES = 8 << 30
+DOWNLOAD_TIMEOUT = 30  # seconds without an answer
+DOWNLOAD_SECONDS = 3600  # in all
+
+_last_read = 'the file'  # for sentences of readers that are given bytes only
+
+
+def check_regular(path: Union[str, os.PathLike], most: int = FILE_BYTES) -> None:
+    """Raise InputError for a device, a pipe, or a file of more than ``most`` bytes; OSError if it is not there."""
+    global _last_read
+    _last_read, status = os.fspath(path), os.stat(path)
+    if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
+        raise InputError(f'expected a file, but {path} is a device or a pipe; give a regular file')
+    if status.st_size > most:
+        raise InputError(f'expected a file of at most {most:,} bytes, but {path} has {status.st_size:,}; split it')
+
+
+def read_json(path: Path, what: str = 'json') -> Any:
+    """Read a json file within the bounds; InputError if it is not ``what``."""
+    try:
+        check_regular(path, JSON_BYTES)
+        return parse_json(path.read_text(encoding='utf-8'), str(path), what)
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f'could not read {path} ({error}); copy or make it again') from error
+
+
+def parse_json(text: str, name: str, what: str = 'json') -> Any:
+    """As ``json.loads``; InputError for text beyond the bounds or broken."""
+    count = text.count('[') + text.count('{')
+    if count > JSON_CONTAINERS or len(text) > JSON_BYTES:
+        raise InputError(
+            f'expected {what} of at most {JSON_CONTAINERS:,} lists and dicts and {JSON_BYTES:,} characters, but '
+            f'{name} has {count:,} and {len(text):,}; split it'
+        )
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise InputError(
+            f'expected {what}, but {name} is no whole json ({error.msg}, line {error.lineno} column {error.colno}); '
+            'copy or make it again'
+        ) from error
+    except (RecursionError, ValueError) as error:  # of a number of more than 4,300 digits
+        reason = 'is nested too deeply' if isinstance(error, RecursionError) else 'holds a number that is too long'
+        raise InputError(f'expected {what}, but {name} {reason}; make it again') from error
+
+
+def parse_yaml(text: str, name: str) -> Any:
+    """As ``yaml.safe_load``; InputError for text beyond the bounds, with tags of Python, or broken."""
+    try:
+        if len(text) > YAML_BYTES:
+            raise ValueError(f'more than {YAML_BYTES:,} characters')
+        loader = yaml.SafeLoader(text)
+        node = loader.get_single_node()
+        if node is not None and _expanded(node, {}) > YAML_NODES:
+            raise ValueError(f'more than {YAML_NODES:,} values, aliases counted as often as they are used')
+        return None if node is None else loader.construct_document(node)
+    except (yaml.YAMLError, RecursionError, ValueError, TypeError) as error:
+        reason = 'nested too deeply' if isinstance(error, RecursionError) else ' '.join(str(error).split())
+        raise InputError(f'{name} is not valid YAML ({reason}); correct it') from error
+
+
+def _expanded(node: Any, known: dict) -> int:
+    """Number of values at and below a node, were each alias written out."""
+    if id(node) not in known:
+        known[id(node)] = YAML_NODES + 1  # if it leads back to itself
+        parts = node.value if isinstance(node.value, list) else ()
+        known[id(node)] = 1 + sum(
+            _expanded(each, known) for part in parts for each in (part if isinstance(part, tuple) else (part,))
+        )
+    return known[id(node)]
+
+
+def parse_pickle(data: bytes, name: str, encoding: str = 'ASCII') -> Any:
+    """Read a pickle of plain values and numpy arrays; InputError for any other, and nothing of it has run."""
+    try:
+        return pickles.loads(data, encoding)
+    except Exception as error:  # a damaged pickle fails in any way
+        asks = re.search(r'GLOBAL (.+)', str(error))
+        reason = f'asks to run {asks[1]}, and was not read' if asks else f'is damaged ({error!r:.200})'
+        raise InputError(
+            f'expected a pickle of plain values and numpy arrays, but {name} {reason}; make it again, or as json'
+        ) from error
+
+
+def most_pixels() -> float:
+    """Of an image: twice ``PIL.Image.MAX_IMAGE_PIXELS``, which is Pillow's own bound."""
+    return math.inf if Image.MAX_IMAGE_PIXELS is None else 2 * Image.MAX_IMAGE_PIXELS
+
+
+def check_image(content: bytes, name: str) -> None:
+    """Raise InputError for an image of more pixels than :func:`most_pixels`, going by its header."""
+    with contextlib.suppress(OSError):  # of what is no image, mmcv's decoder says more
+        try:
+            Image.open(io.BytesIO(content)).close()
+        except Image.DecompressionBombError as error:
+            raise InputError(
+                f'expected a smaller image, but {name} is too large ({error}); cut it into tiles'
+            ) from error
+
+
+def download(url: str, path: Path) -> None:
+    """Download within the bounds. A name such as ``NAME-1a2b3c4d.pth`` holds the first digits of the SHA-256.
+
+    Raises:
+        InputError: it cannot be reached, has another checksum, or is beyond a bound.
+    """
+    try:
+        digest, got, start = hashlib.sha256(), 0, time.monotonic()
+        request = urllib.request.Request(url, headers={'User-Agent': 'mmcyclemlp'})
+        with urllib.request.urlopen(request, timeout=DOWNLOAD_TIMEOUT) as answer, path.open('wb') as file:
+            length = int(answer.headers.get('Content-Length') or 0)
+            bar = tqdm(total=length or None, unit='B', unit_scale=True, disable=not sys.stderr.isatty())
+            while chunk := answer.read1(1 << 20) if hasattr(answer, 'read1') else answer.read(1 << 20):
+                got += len(chunk)
+                if max(got, length) > DOWNLOAD_BYTES:
+                    raise OSError(f'it has more than {DOWNLOAD_BYTES:,} bytes')
+                if time.monotonic() - start > DOWNLOAD_SECONDS:
+                    raise OSError(f'it took more than {DOWNLOAD_SECONDS} s')
+                digest.update(chunk)
+                file.write(chunk)
+                bar.update(len(chunk))
+            bar.close()
+        if got < length:
+            raise OSError(f'it ended after {got:,} of {length:,} bytes')
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        raise InputError(
+            f'could not download {url} ({getattr(error, "reason", error)}); check the address and '
+            'the network, or download the file yourself and give its path'
+        ) from error
+    named = re.search(r'-(?!20\d{6}\.)([0-9a-f]{8,64})\.\w+$', url)  # eight digits may be a date
+    if named and not digest.hexdigest().startswith(named[1]):
+        raise InputError(
+            f'expected a file whose SHA-256 starts with {named[1]}, as its name says, but {url} has '
+            f'{digest.hexdigest()[:8]}; download it again, or from elsewhere'
+        )
+
+
+class _Json(JsonHandler):
+    def load_from_fileobj(self, file: Any, **kwargs: Any) -> Any:
+        return parse_json(file.read(), _last_read)
+
+
+class _Yaml(YamlHandler):
+    def load_from_fileobj(self, file: Any, **kwargs: Any) -> Any:
+        return parse_yaml(file.read(), _last_read)
+
+
+class _Pickle(PickleHandler):
+    def load_from_fileobj(self, file: Any, encoding: str = 'ASCII', **kwargs: Any) -> Any:
+        return parse_pickle(file.read(), _last_read, encoding)
+
+
+def guard_libraries() -> None:
+    """Have mmengine, mmcv and Pillow keep the bounds in this process and those it forks."""
+    if isinstance(file_handlers['json'], _Json):
+        return
+    for suffixes, handler in ((('json',), _Json()), (('yaml', 'yml'), _Yaml()), (('pickle', 'pkl'), _Pickle())):
+        file_handlers.update(dict.fromkeys(suffixes, handler))
+    for name in ('get', 'get_text'):
+        setattr(LocalBackend, name, _with(check_regular, getattr(LocalBackend, name)))
+    HTTPBackend.get = _downloaded
+    HTTPBackend.get_text = lambda self, url, encoding='utf-8': _downloaded(self, url).decode(encoding)
+    EpsImagePlugin.gs_binary = False  # PostScript is a program, and Ghostscript would run it
+    warnings.filterwarnings('ignore', category=Image.DecompressionBombWarning)  # beyond half the bound
+
+    import mmcv
+
+    decode = mmcv.imfrombytes
+
+    @functools.wraps(decode)
+    def imfrombytes(content: bytes, *args: Any, **kwargs: Any) -> Any:
+        check_image(content, _last_read)
+        return decode(content, *args, **kwargs)
+
+    mmcv.imfrombytes = mmcv.image.imfrombytes = mmcv.image.io.imfrombytes = imfrombytes
+
+
+def _with(check: Callable, method: Callable) -> Callable:
+    @functools.wraps(method)
+    def checked(self: Any, filepath: Any, *args: Any, **kwargs: Any) -> Any:
+        check(filepath)
+        return method(self, filepath, *args, **kwargs)
+
+    return checked
+
+
+def _downloaded(self: Any, filepath: str) -> bytes:
+    global _last_read
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / 'download'
+        download(filepath, path)
+        _last_read = filepath
+        return path.read_bytes()
