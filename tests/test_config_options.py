@@ -233,3 +233,8 @@ def test_a_library_that_cannot_be_imported(tmp_path, monkeypatch, missing, messa
     (tmp_path / 'detection.py').write_text(DETECTION)
     with pytest.raises(InputError, match=message):
         load_config(tmp_path / 'detection.py')
+
+
+def test_a_base_of_a_library_is_found_without_parsing_its_metafiles(monkeypatch):
+    monkeypatch.setattr('mmengine.config.utils.load', lambda path: pytest.fail(f'parsed {path}'))
+    assert load_config(REPO / 'configs/cyclemlp/camvid_fpn_b1.py').model.decode_head.type == 'FPNHead'

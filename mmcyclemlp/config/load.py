@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, Dict, Optional, Union
 
 from mmengine import Config
-from mmengine.config.utils import MODULE2PACKAGE
+from mmengine.config import config as mmengine_config
+from mmengine.config.utils import MODULE2PACKAGE, _get_external_cfg_base_path
 
 from mmcyclemlp.checkpoints import register_safe_loader
 from mmcyclemlp.errors import InputError
@@ -23,6 +24,9 @@ from .walk import walk
 SUFFIXES = ('.py', '.json', '.yaml', '.yml')
 # mmengine looks for mmseg's configs under the name of the upstream distribution, which is not installed.
 MODULE2PACKAGE.update(mmseg='mmseg')
+# For each base of a library, mmengine parses all metafiles of that library, which takes seconds. It finds nothing, as
+# the names differ by their suffix, and takes the file by its path. This takes it at once.
+mmengine_config._get_external_cfg_path = _get_external_cfg_base_path
 
 
 def load_config(path: Union[str, os.PathLike], options: Optional[Dict[str, Any]] = None) -> Config:
