@@ -124,7 +124,7 @@ def average_of(runner):
 @pytest.mark.parametrize('dataset', ['cifar10', 'stl10'])
 def test_small_images_train_under_the_studys_recipe(system, dataset, data, tmp_path):
     config = config_of(system, dataset)
-    assert config.optim_wrapper.optimizer == dict(type='AdamW', lr=1e-3, weight_decay=0.05)
+    assert config.optim_wrapper.optimizer == dict(type='AdamW', lr=1e-3, weight_decay=0.05, fused=True)
     assert 'paramwise_cfg' not in config.optim_wrapper  # the study decays all
     assert (config.train_cfg.max_epochs, config.train_dataloader.batch_size) == (100, 256)
     runner, row = two_iterations(config, data, tmp_path)

@@ -126,7 +126,7 @@ def test_the_name_says_dataset_and_arch(path):
 
 def test_cifar10_follows_the_studys_recipe():
     config = load_config(REPO / 'configs' / 'cyclemlp' / 'cifar10_b1.py')
-    assert config.optim_wrapper.optimizer == dict(type='AdamW', lr=1e-3, weight_decay=0.05)
+    assert config.optim_wrapper.optimizer == dict(type='AdamW', lr=1e-3, weight_decay=0.05, fused=True)
     assert config.param_scheduler == [dict(type='CosineAnnealingLR', by_epoch=True)]  # T_max follows max_epochs
     assert (config.train_cfg.max_epochs, config.train_dataloader.batch_size) == (100, 256)
     assert [step.type for step in config.train_dataloader.dataset.pipeline] == ['PackInputs']

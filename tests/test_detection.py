@@ -144,7 +144,7 @@ def test_only_matrices_decay():
 @pytest.mark.parametrize('name, rate', [('retinanet_b1', 1e-4), ('mask-rcnn_b1', 2e-4), ('atss_b2', 1e-4)])
 def test_the_recipe_is_pvts(name, rate):
     config = load_config(CONFIGS / f'coco_{name}.py')
-    assert config.optim_wrapper.optimizer == dict(type='AdamW', lr=rate, weight_decay=1e-4)
+    assert config.optim_wrapper.optimizer == dict(type='AdamW', lr=rate, weight_decay=1e-4, fused=True)
     warm_up, steps = config.param_scheduler
     assert (warm_up.end, warm_up.by_epoch, steps.milestones, steps.gamma) == (500, False, [8, 11], 0.1)
     assert config.train_cfg.max_epochs == 12 and config.train_dataloader.batch_size == 2

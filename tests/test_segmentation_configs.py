@@ -65,14 +65,14 @@ def test_norms_and_biases_do_not_decay(name):
 
 def test_the_recipes():
     fpn, upernet, cityscapes = (load_config(CONFIGS / f'{name}.py') for name in KINDS[:3])
-    assert fpn.optim_wrapper.optimizer == dict(type='AdamW', lr=2e-4, weight_decay=1e-4)
+    assert fpn.optim_wrapper.optimizer == dict(type='AdamW', lr=2e-4, weight_decay=1e-4, fused=True)
     assert fpn.param_scheduler == [dict(type='PolyLR', power=0.9, by_epoch=False)]
     assert (fpn.train_cfg.max_iters, fpn.train_dataloader.batch_size, fpn.auto_scale_lr) == (
         40000,
         4,
         dict(enable=True, base_batch_size=32),
     )
-    assert upernet.optim_wrapper.optimizer == dict(type='AdamW', lr=6e-5, weight_decay=0.01)
+    assert upernet.optim_wrapper.optimizer == dict(type='AdamW', lr=6e-5, weight_decay=0.01, fused=True)
     assert upernet.param_scheduler == [
         dict(type='LinearLR', start_factor=1e-6, by_epoch=False, end=1500),
         dict(type='PolyLR', power=1.0, by_epoch=False),

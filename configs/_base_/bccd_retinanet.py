@@ -14,7 +14,7 @@ model = dict(
         anchor_generator=dict(octave_base_scale=2, strides=[8, 16, 32, 64])))
 optim_wrapper = dict(
     type='OptimWrapper',
-    optimizer=dict(type='AdamW', lr=3e-4, weight_decay=0.05),
+    optimizer=dict(type='AdamW', lr=3e-4, weight_decay=0.05, fused=True),
     paramwise_cfg=dict(norm_decay_mult=0., bias_decay_mult=0.),
     clip_grad=dict(max_norm=1.))  # without, the loss leaps up now and then
 param_scheduler = [
