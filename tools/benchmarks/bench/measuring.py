@@ -28,12 +28,16 @@ FLOOR = 1e-5  # long float32 sums in another order differ by a few 1e-6; a wrong
 
 class Expected:
     """What a candidate's tensors should be; each may be off by ``FACTOR`` times what the definition is in its dtype,
-    by ``FLOOR`` or by one rounding to the dtype."""
+    by ``FLOOR`` or by one rounding to the dtype. The error of a few numbers is a matter of chance, so n numbers may be
+    off by ``1 + 2 / sqrt(n)`` times as much."""
 
     def __init__(self, exact: Sequence[Tensor], same_dtype: Sequence[Tensor], dtype: torch.dtype):
         self.tensors = [tensor.detach() for tensor in exact]  # float64
         floor = max(torch.finfo(dtype).eps / 2, FLOOR)
-        self.bounds = [max(FACTOR * relative_error(value, right), floor) for value, right in zip(same_dtype, exact)]
+        self.bounds = [
+            max(FACTOR * (1 + 2 / max(right.numel(), 1) ** 0.5) * relative_error(value, right), floor)
+            for value, right in zip(same_dtype, exact)
+        ]
 
     def check(self, tensors: Sequence[Tensor]) -> Tuple[float, bool]:
         """The relative error of a candidate's tensors as one vector, and whether each by itself keeps to its bound."""
