@@ -7,6 +7,7 @@ import pytest
 from mmengine.registry import MODELS
 
 from mmcyclemlp.config.keys import arguments_of
+from mmcyclemlp.config.options import Typed, meaning
 from mmcyclemlp.engine import load_config
 from mmcyclemlp.errors import InputError
 
@@ -122,6 +123,63 @@ def test_a_variable_of_the_file_is_no_setting(tmp_path):
     )
     with pytest.raises(InputError, match='data_root would change nothing, .*; set train_dataloader.dataset.data_root'):
         load_config(path, {'data_root': '/elsewhere'})
+
+
+@pytest.mark.parametrize(
+    'key, instead',
+    [
+        ('norm_cfg.type', 'model.decode_head.norm_cfg.type'),
+        ('train_pipeline.2.scale', 'train_dataloader.dataset.pipeline.2.scale'),
+        ('crop_size', 'train_dataloader.dataset.pipeline.3.crop_size'),
+        ('data_preprocessor.size', 'model.data_preprocessor.size'),
+    ],
+)
+def test_a_part_of_a_variable_is_no_setting_either(key, instead):
+    pytest.importorskip('mmseg')
+    with pytest.raises(InputError, match='would change nothing') as error:
+        load_config(REPO / 'configs/cyclemlp/ade20k_fpn_b1.py', {key: Typed('(64, 64)')})
+    advice = str(error.value).partition('; set ')[2]
+    assert instead in advice and 'train_pipeline.' not in advice
+    place = advice.split(' and ')[0].removesuffix(' instead')
+    load_config(REPO / 'configs/cyclemlp/ade20k_fpn_b1.py', {place: (64, 64)})  # what is advised is taken
+
+
+@pytest.mark.parametrize(
+    'text, present, value',
+    [
+        ('data/my flowers', 'data/flowers', 'data/my flowers'),
+        ('data/a, b (old)', 'data', 'data/a, b (old)'),
+        ('2017', 'train', '2017'),
+        ('2017', None, 2017),
+        ('"2017"', None, '2017'),
+        ('None', 'b1.pth', None),
+        ('True', False, True),
+        ("('traffic light', 'car')", None, ('traffic light', 'car')),
+        ('(traffic light, car)', ('a', 'b', 'c'), ('traffic light', 'car')),
+        ("'traffic light','car'", ['a'], ['traffic light', 'car']),
+        ('(2017, 2018)', ('a', 'b'), ('2017', '2018')),
+        ("('leaf', )", ('a', 'b'), ('leaf',)),
+        ("('a, b', \"it's\")", None, ('a, b', "it's")),
+        ('[bbox,segm]', 'bbox', ['bbox', 'segm']),
+        ('1,5', (1,), (1, 5)),
+        ('0.9,0.95', None, [0.9, 0.95]),
+        ('[(1, 2), [a b, 3]]', None, [(1, 2), ['a b', 3]]),
+        ('data/a,b.pth', None, 'data/a,b.pth'),
+        ('1e-4', 0.1, 1e-4),
+        ('[]', [1], []),
+    ],
+)
+def test_what_a_typed_value_means(text, present, value):
+    found = meaning(text, present, f'key={text}')
+    assert found == value and type(found) is type(value)
+
+
+def test_typed_values_replace_what_is_there():
+    given = {'train_dataloader.dataset.data_root': '2017 b', 'train_dataloader.batch_size': '8'}
+    config = load_config(CONFIG, {key: Typed(value) for key, value in given.items()})
+    assert (config.train_dataloader.dataset.data_root, config.train_dataloader.batch_size) == ('2017 b', 8)
+    with pytest.raises(InputError, match=r'got train_dataloader.batch_size=\[1,2; close its brackets'):
+        load_config(CONFIG, {'train_dataloader.batch_size': Typed('[1,2')})
 
 
 def test_no_workers_need_no_worker_settings():

@@ -3,11 +3,10 @@
 import functools
 import os
 import sys
-from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from argparse import Action, ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from typing import Any, Callable, Optional, Sequence
 
-from mmengine import DictAction
-
+from mmcyclemlp.config.options import Typed
 from mmcyclemlp.errors import InputError, tell
 
 from .processes import LAUNCHERS
@@ -38,14 +37,18 @@ def parser_of(doc: Optional[str]) -> ArgumentParser:
     return ArgumentParser(description=doc, formatter_class=RawDescriptionHelpFormatter)
 
 
-class OptionAction(DictAction):
-    """mmengine's parser of KEY=VALUE, with a usage message for what it cannot parse."""
+class OptionAction(Action):
+    """Take KEY=VALUE pairs, with a usage message for others; the config decides what a value means."""
 
     def __call__(self, parser: ArgumentParser, namespace: Any, values: Any, option_string: Optional[str] = None):
-        try:
-            super().__call__(parser, namespace, values, option_string)
-        except (AssertionError, ValueError):  # unbalanced brackets; no `=`
+        if not all('=' in value for value in values):
             parser.error(f'--cfg-options takes KEY=VALUE pairs such as train_cfg.max_epochs=5, got {" ".join(values)}')
+        pairs = (value.split('=', 1) for value in values)
+        setattr(
+            namespace,
+            self.dest,
+            {**(getattr(namespace, self.dest) or {}), **{key: Typed(value) for key, value in pairs}},
+        )
 
 
 def add_config(parser: ArgumentParser, checkpoint: bool = True) -> None:

@@ -1,9 +1,9 @@
 """``--cfg-options``: merged into a config after a check of every key; unknown keys are rejected."""
 
 from difflib import get_close_matches
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, Iterator, List, Optional
 
-from mmengine import Config
+from mmengine import Config, DictAction
 from mmengine.registry import DefaultScope
 
 from mmcyclemlp.errors import InputError
@@ -12,22 +12,30 @@ from .keys import classes_of, registered_names, section_arguments
 from .walk import walk
 
 
+class Typed(str):
+    """A value as it was typed; what it means depends on the value that it replaces."""
+
+
 def apply_options(config: Config, options: Dict[str, Any]) -> None:
     """Merge ``options`` into ``config`` after a check of every key; InputError for the first wrong one."""
     paths = {key: key.split('.') for key in options}
     found = {key: _found(config, path) for key, path in paths.items()}
     for key, value in options.items():
+        if isinstance(value, Typed):
+            present = found[key][-1] if len(found[key]) == len(paths[key]) else None
+            options = {**options, key: meaning(str(value), present, f'{key}={value}')}
+    scope = config.get('default_scope', None)
+    for key, value in options.items():
         _check_place(config, key, value)
+        if found[key]:
+            _check_is_read(config, paths[key], scope)
     config.merge_from_dict(options)
     # Only after the merge: other options may have changed the type that decides.
-    scope = config.get('default_scope', None)
     with DefaultScope.overwrite_default_scope(scope):
         for key, path in paths.items():
             if path[-1] == 'type':
                 _check_type(config, path, scope)
-            if len(found[key]) == len(path) == 1:
-                _check_is_read(config, key, scope)
-            elif len(found[key]) < len(path):
+            if len(found[key]) < len(path):
                 _check_key(config, path[: len(found[key])], path[len(found[key])], scope)
 
 
@@ -113,16 +121,93 @@ def _check_type(config: Config, path: List[str], scope: Optional[str]) -> None:
         raise InputError(f'--cfg-options {".".join(path)}={found[-1]} is no registered class; {hint}')
 
 
-def _check_is_read(config: Config, key: str, scope: Optional[str]) -> None:
-    """Raise InputError for a variable of the config file that has done its work when the file was read."""
-    if key not in section_arguments((), config, scope)[0]:
-        places = [place for place in _places(config, key) if place != key]
-        hint = f'set {" and ".join(places)}' if places else 'set the keys that it was used for'
-        raise InputError(
-            f'--cfg-options {key} would change nothing, since it is a mere variable of the config file; {hint} instead'
-        )
+def _check_is_read(config: Config, path: List[str], scope: Optional[str]) -> None:
+    """Raise InputError for what lies in a variable of the config file, which has done its work when it was read."""
+    variable, rest = path[0], path[1:]
+    if _is_read(config, variable, scope):
+        return
+    # It went where its name is, or, as a pipeline does, under another.
+    value = config[variable]
+    places = _places(config, variable)
+    if not places and isinstance(value, (dict, list, tuple)):
+        others = [
+            (f'{where}.{key}' if where else key, other)
+            for where, section in _read_sections(config)
+            for key, other in section.items()
+            if type(other) is type(value)
+        ]
+        # A config may have changed its copy since.
+        alike = [place for place, other in others if len(rest) > 1 and len(_found(other, rest)) == len(rest)]
+        places = [place for place, other in others if other == value] or alike
+        places = [place for place in places if place.startswith(variable.split('_')[0])] or places
+    hint = ' and '.join('.'.join([place, *rest]) for place in places[:4]) or 'the keys that it was used for'
+    raise InputError(
+        f'--cfg-options {".".join(path)} would change nothing, since {"it" if not rest else variable} is a mere '
+        f'variable of the config file; set {hint} instead'
+    )
+
+
+def _is_read(config: Config, key: str, scope: Optional[str]) -> bool:
+    """Whether the Runner reads a top-level key; it takes a data_preprocessor only for a model without one."""
+    given = key == 'data_preprocessor' and 'data_preprocessor' in (config.get('model') or {})
+    return key in section_arguments((), config, scope)[0] and not given
+
+
+def _read_sections(config: Config) -> Iterator[Any]:
+    """The walk through a config without the variables of its file."""
+    scope = config.get('default_scope', None)
+    for path, section in walk(config):
+        if not path:
+            yield path, {key: value for key, value in section.items() if _is_read(config, key, scope)}
+        elif _is_read(config, path.split('.')[0], scope):
+            yield path, section
 
 
 def _places(config: Config, key: str) -> List[str]:
-    """Dotted paths of a config that end in ``key``."""
-    return [f'{path}.{key}' if path else key for path, section in walk(config) if key in section]
+    """Dotted paths that end in ``key`` and are read."""
+    return [f'{path}.{key}' if path else key for path, section in _read_sections(config) if key in section]
+
+
+def meaning(text: str, present: Any, option: str) -> Any:
+    """What a typed value stands for in the place of ``present``.
+
+    Text stays text, with its spaces and commas, where text was; so do the parts of a list of text. Quotes make text
+    anywhere. Otherwise as mmengine has it: numbers, True, False, None, and lists, with or without brackets.
+    """
+    if len(text) > 1 and text[0] == text[-1] and text[0] in '\'"' and text[0] not in text[1:-1]:
+        return text[1:-1]
+    if text in ('None', 'True', 'False'):
+        return DictAction._parse_int_float_bool(text)
+    parts, closed = _parts(text)
+    if text[:1] + text[-1:] in ('()', '[]') and len(parts) == 1 and closed:
+        like = present[0] if isinstance(present, (list, tuple)) and present else present
+        values = [meaning(part, like, option) for part in _parts(text[1:-1])[0]]
+        return tuple(values) if text[0] == '(' else values
+    if isinstance(present, str):
+        return text
+    if not closed:
+        raise InputError(
+            f'--cfg-options takes KEY=VALUE pairs such as train_cfg.max_epochs=5, got {option}; close its brackets'
+        )
+    if len(parts) > 1 and '/' not in text:
+        like = present[0] if isinstance(present, (list, tuple)) and present else None
+        return (tuple if isinstance(present, tuple) else list)(meaning(part, like, option) for part in parts)
+    if isinstance(present, (list, tuple)) and present and isinstance(present[0], str):
+        return text
+    return DictAction._parse_int_float_bool(text)
+
+
+def _parts(text: str) -> Any:
+    """A text cut at its commas outside of brackets and quotes, without the spaces around; and whether all close."""
+    parts, depth, quote = [''], 0, ''
+    for character in text:
+        if character in '\'"' and quote in ('', character) and (quote or not parts[-1].strip()):
+            quote = '' if quote else character
+        if not quote:
+            depth += (character in '([') - (character in ')]')
+        if character == ',' and not depth and not quote:
+            parts.append('')
+        else:
+            parts[-1] += character
+    parts = [part.strip() for part in parts]
+    return parts[:-1] if parts[-1] == '' else parts, not depth
