@@ -1,4 +1,4 @@
-"""CycleMLP on the OpenMMLab libraries; importing it registers the backbone."""
+"""CycleMLP on the OpenMMLab libraries; importing it registers the backbone, and ``cyclemlp://NAME`` for its weights."""
 
 from typing import Any
 
@@ -8,8 +8,12 @@ from .version import __version__
 check_versions()
 
 from . import models  # noqa: E402
+from .checkpoints import create_model, list_models, register_scheme  # noqa: E402
+from .models import CycleMLP  # noqa: E402
 
-__all__ = ['Predictor', '__version__', 'models']
+register_scheme()
+
+__all__ = ['CycleMLP', 'Predictor', '__version__', 'create_model', 'list_models', 'models']
 
 
 def __getattr__(name: str) -> Any:

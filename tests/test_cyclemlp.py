@@ -10,14 +10,16 @@ import torch
 from mmengine.registry import MODELS
 from torch import nn
 
-from mmcyclemlp.checkpoints import convert
-from mmcyclemlp.models import ARCHS, CycleBlock, CycleFC, CycleMLP, OverlapPatchEmbed
+from mmcyclemlp.checkpoints import convert, create_model
+from mmcyclemlp.checkpoints.zoo import ZOO
+from mmcyclemlp.models import ARCHS, CycleBlock, CycleFC, CycleMLP, CycleMLPClassifier, OverlapPatchEmbed
 from mmcyclemlp.ops import use_backend
 
 SIZES = ['2x3x64x96', '1x3x75x51']
 AUTHORS = ('b1', 'b2', 'b3', 'b4', 'b5')  # those with reference outputs
 # 1000 classes / features only; of the authors' archs, as computed from the original code.
 PARAMETERS = {
+    'nano': (1276040, 1115488),
     'b1': (15155400, 14643424),
     'b2': (26802504, 26290528),
     'b3': (38385720, 37873744),
@@ -29,18 +31,6 @@ TINY = dict(depths=(1, 2, 1), embed_dims=(8, 12, 16), mlp_ratios=(2, 2, 4))
 
 def tiny(**kwargs):
     return CycleMLP(**{**dict(arch=TINY, out_indices=(0, 1, 2)), **kwargs})
-
-
-class Classifier(nn.Module):
-    """Backbone, mean over positions, linear layer: the original's classifier form."""
-
-    def __init__(self, arch):
-        super().__init__()
-        self.backbone = CycleMLP(arch)
-        self.fc = nn.Linear(self.backbone.norm3.normalized_shape[0], 1000)
-
-    def forward(self, x):
-        return self.fc(self.backbone(x)[-1].mean(dim=(2, 3)))
 
 
 @pytest.fixture(scope='module')
@@ -56,9 +46,8 @@ def original(golden, formula):
 
 
 def classifier(arch, original):
-    state = convert(original(arch, 'classifier')).state_dict
-    model = Classifier(arch).eval()
-    model.load_state_dict({k.replace('head.fc.', 'fc.'): v for k, v in state.items()})
+    model = CycleMLPClassifier(CycleMLP(arch), 1000).eval()
+    model.load_state_dict(convert(original(arch, 'classifier')).state_dict)
     return model
 
 
@@ -75,11 +64,14 @@ def assert_round_off(value, expected):
 
 @pytest.mark.slow
 @pytest.mark.parametrize('arch', AUTHORS)
-def test_parity_with_the_original(arch, original, reference, formula):
+def test_parity_with_the_original(arch, original, reference, formula, tmp_path, monkeypatch):
     features = CycleMLP(arch, out_indices=(0, 1, 2, 3)).eval()
     state = convert(original(arch, 'features')).state_dict
     features.load_state_dict({k.removeprefix('backbone.'): v for k, v in state.items()})
-    logits = classifier(arch, original)
+    torch.save(dict(model=original(arch, 'classifier')), tmp_path / f'CycleMLP_{arch}.pth')
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path / 'cache'))
+    monkeypatch.setitem(ZOO, arch, ZOO[arch]._replace(url=(tmp_path / f'CycleMLP_{arch}.pth').as_uri()))
+    logits = create_model(f'cyclemlp_{arch}', pretrained=True).eval()
     step = 1 if arch == 'b1' else 16
     for size in SIZES:
         x = torch.from_numpy(formula.tensor(f'input-{size}', tuple(map(int, size.split('x')))))
@@ -103,7 +95,7 @@ def test_gradients_of_the_original(original, reference, formula):
 
 
 def our_name(name):
-    """An original parameter's name in `Classifier`, without the converter under test elsewhere."""
+    """An original parameter's name in `CycleMLPClassifier`, without the converter under test elsewhere."""
     stage = re.match(r'network\.([0246])\.', name)
     if stage:
         name = f'stages.{int(stage[1]) // 2}.{name[len(stage[0]) :]}'
@@ -111,13 +103,13 @@ def our_name(name):
     name = name.replace('attn.sfc_h', 'mixer.shift_w').replace('attn.sfc_w', 'mixer.shift_h')
     name = name.replace('attn.mlp_c', 'mixer.channel').replace('attn.', 'mixer.')
     name = re.sub(r'^norm\.', 'norm3.', name)
-    return re.sub(r'^head\.', 'fc.', name) if name.startswith('head') else f'backbone.{name}'
+    return re.sub(r'^head\.', 'head.fc.', name) if name.startswith('head') else f'backbone.{name}'
 
 
 @pytest.mark.parametrize('arch', sorted(ARCHS))
 def test_parameter_counts(arch):
     with torch.device('meta'):
-        features, model = CycleMLP(arch, out_indices=range(4)), Classifier(arch)
+        features, model = CycleMLP(arch, out_indices=range(4)), CycleMLPClassifier(CycleMLP(arch), 1000)
     count = [sum(p.numel() for p in m.parameters()) for m in (model, features)]
     assert tuple(count) == PARAMETERS[arch]
 
@@ -324,7 +316,7 @@ def test_autocast():
 @pytest.mark.parametrize(
     'kwargs, message',
     [
-        (dict(arch='b6'), r"arch must be one of \['b1', 'b2', 'b3', 'b4', 'b5'\] or a dict .* got 'b6'"),
+        (dict(arch='b6'), r"arch must be one of \['b1', 'b2', 'b3', 'b4', 'b5', 'nano'\] or a dict .* got 'b6'"),
         (dict(arch=dict(depths=(1,))), r"exactly \['depths', 'embed_dims', 'mlp_ratios'\], got \['depths'\]"),
         (dict(arch=3), 'or a dict with .* got 3'),
         (dict(arch={**TINY, 'depths': (1, 2)}), 'equally long, 1 to 4 stages'),

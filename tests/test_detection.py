@@ -280,22 +280,19 @@ def test_weights_that_would_be_passed_over_are_refused(tmp_path, saved, options,
         start(tmp_path / 'b1.pth', **options)
 
 
-def test_unconverted_weights_are_refused_with_the_command(tmp_path):
+def test_unconverted_weights_are_refused_with_the_option(tmp_path):
     torch.save(dict(model={'patch_embed.proj.weight': torch.zeros(64, 3, 7, 7)}), tmp_path / 'CycleMLP_B1.pth')
-    with pytest.raises(InputError, match=r'make it by `python tools/convert_checkpoint.py http.*/CycleMLP_B1.pth '):
+    with pytest.raises(InputError, match=r"take the authors' by .*=cyclemlp://b1"):
         start(tmp_path / 'CycleMLP_B1.pth')
 
 
-def test_absent_weights_are_asked_for_with_the_command(tmp_path, tool):
-    code, _, error = tool(tmp_path, 'train.py', B1)
+def test_absent_weights_are_asked_for_with_the_option(tmp_path, tool):
+    code, _, error = tool(tmp_path, 'train.py', B1, '--cfg-options', 'model.backbone.init_cfg.checkpoint=absent.pth')
     assert (code, error.splitlines()[-1]) == (
         2,
-        (
-            'error: expected the weights of model.backbone in checkpoints/cyclemlp_b1.pth, which does not exist; make '
-            'it by `mkdir -p checkpoints && python tools/convert_checkpoint.py https://github.com/ShoufaChen/CycleMLP/'
-            'releases/download/v0.1/CycleMLP_B1.pth checkpoints/cyclemlp_b1.pth`, or train without by --cfg-options '
-            'model.backbone.init_cfg=None'
-        ),
+        "error: expected the weights of model.backbone in absent.pth, which does not exist; take the authors' by "
+        '--cfg-options model.backbone.init_cfg.checkpoint=cyclemlp://b1, or train without by --cfg-options '
+        'model.backbone.init_cfg=None',
     )
 
 

@@ -96,7 +96,7 @@ def test_a_family_differs_by_arch_and_channels_alone(family, archs):
         dims = [96, 192, 384, 768] if arch == '5' else [64, 128, 320, 512]
         backbone = config.model.backbone
         assert backbone.arch == f'b{arch}' and backbone.init_cfg == dict(
-            type='Pretrained', checkpoint=f'checkpoints/cyclemlp_b{arch}.pth', prefix='backbone.'
+            type='Pretrained', checkpoint=f'cyclemlp://b{arch}', prefix='backbone.'
         )
         heads = [config.model.neck] if 'neck' in config.model else [config.model.decode_head]
         if 'auxiliary_head' in config.model:

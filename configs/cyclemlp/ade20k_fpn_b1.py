@@ -7,5 +7,5 @@ _base_ = [
 model = dict(
     data_preprocessor=dict(size=(512, 512)),
     backbone=dict(
-        init_cfg=dict(type='Pretrained', checkpoint='checkpoints/cyclemlp_b1.pth', prefix='backbone.')),
+        init_cfg=dict(type='Pretrained', checkpoint='cyclemlp://b1', prefix='backbone.')),
     decode_head=dict(num_classes=150))

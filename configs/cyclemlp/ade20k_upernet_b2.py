@@ -7,7 +7,7 @@ _base_ = [
 model = dict(
     data_preprocessor=dict(size=(512, 512)),
     backbone=dict(
-        init_cfg=dict(type='Pretrained', checkpoint='checkpoints/cyclemlp_b2.pth', prefix='backbone.')),
+        init_cfg=dict(type='Pretrained', checkpoint='cyclemlp://b2', prefix='backbone.')),
     decode_head=dict(num_classes=150),
     auxiliary_head=dict(num_classes=150))
 train_dataloader = dict(batch_size=2)

@@ -8,5 +8,5 @@ model = dict(
     data_preprocessor=dict(size=(512, 1024)),
     backbone=dict(
         arch='b2',
-        init_cfg=dict(type='Pretrained', checkpoint='checkpoints/cyclemlp_b2.pth', prefix='backbone.')))
+        init_cfg=dict(type='Pretrained', checkpoint='cyclemlp://b2', prefix='backbone.')))
 train_cfg = dict(max_iters=80000, val_interval=8000)

@@ -2,7 +2,7 @@
 _base_ = 'coco_retinanet_b1.py'
 model = dict(
     type='ATSS',
-    backbone=dict(arch='b2', init_cfg=dict(checkpoint='checkpoints/cyclemlp_b2.pth')),
+    backbone=dict(arch='b2', init_cfg=dict(checkpoint='cyclemlp://b2')),
     neck=dict(add_extra_convs='on_output'),
     bbox_head=dict(
         type='ATSSHead',

@@ -11,6 +11,6 @@ model = dict(
         arch='b2',
         drop_path_rate=0.1,
         out_indices=(0, 1, 2, 3),
-        init_cfg=dict(type='Pretrained', checkpoint='checkpoints/cyclemlp_b2.pth', prefix='backbone.')),
+        init_cfg=dict(type='Pretrained', checkpoint='cyclemlp://b2', prefix='backbone.')),
     neck=dict(in_channels=[64, 128, 320, 512]))
 optim_wrapper = dict(optimizer=dict(lr=2e-4))

@@ -1,5 +1,5 @@
 _base_ = 'coco_mask-rcnn_b1.py'
-model = dict(backbone=dict(arch='b2', init_cfg=dict(checkpoint='checkpoints/cyclemlp_b2.pth')))
+model = dict(backbone=dict(arch='b2', init_cfg=dict(checkpoint='cyclemlp://b2')))
 train_dataloader = dict(
     dataset=dict(pipeline=[
         dict(type='LoadImageFromFile'),

@@ -1,2 +1,2 @@
 _base_ = 'coco_mask-rcnn_b1.py'
-model = dict(backbone=dict(arch='b4', init_cfg=dict(checkpoint='checkpoints/cyclemlp_b4.pth')))
+model = dict(backbone=dict(arch='b4', init_cfg=dict(checkpoint='cyclemlp://b4')))

@@ -6,4 +6,4 @@ _base_ = [
 ]
 model = dict(
     backbone=dict(
-        init_cfg=dict(type='Pretrained', checkpoint='checkpoints/cyclemlp_b1.pth', prefix='backbone.')))
+        init_cfg=dict(type='Pretrained', checkpoint='cyclemlp://b1', prefix='backbone.')))

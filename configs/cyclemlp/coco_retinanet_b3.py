@@ -1,2 +1,2 @@
 _base_ = 'coco_retinanet_b1.py'
-model = dict(backbone=dict(arch='b3', init_cfg=dict(checkpoint='checkpoints/cyclemlp_b3.pth')))
+model = dict(backbone=dict(arch='b3', init_cfg=dict(checkpoint='cyclemlp://b3')))

@@ -4,6 +4,7 @@ from .converting import Converted, convert, convert_file
 from .fitting import check_fits, load_strictly, unwrapped
 from .reading import read_checkpoint, register_safe_loader
 from .state_dicts import arch_of
+from .zoo import create_model, list_models, register_scheme
 
 __all__ = [
     'Converted',
@@ -11,8 +12,11 @@ __all__ = [
     'check_fits',
     'convert',
     'convert_file',
+    'create_model',
+    'list_models',
     'load_strictly',
     'read_checkpoint',
     'register_safe_loader',
+    'register_scheme',
     'unwrapped',
 ]

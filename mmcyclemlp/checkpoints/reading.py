@@ -35,7 +35,8 @@ def read_checkpoint(source: PathLike) -> Dict[str, Any]:
     ``os.system``.
 
     Args:
-        source (str | os.PathLike): a file, or an ``http://``, ``https://`` or ``file://`` URL.
+        source (str | os.PathLike): a file, an ``http://``, ``https://`` or ``file://`` URL, or ``cyclemlp://NAME`` for
+            the published weights of :mod:`~mmcyclemlp.checkpoints.zoo`.
 
     Returns:
         dict: the checkpoint, without what mmengine would evaluate (``meta['config']``) and without paths to files that
@@ -46,6 +47,10 @@ def read_checkpoint(source: PathLike) -> Dict[str, Any]:
             code.
     """
     name = os.fspath(source)
+    if name.startswith('cyclemlp://'):
+        from .zoo import load_weights  # which reads by this function
+
+        return dict(state_dict=load_weights(name))
     with _local_copy(name) as path:
         checkpoint = _read_safetensors(path, name) if _is_safetensors(path, name) else _load(path, name)
     if not isinstance(checkpoint, dict):

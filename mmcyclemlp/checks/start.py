@@ -8,10 +8,9 @@ from mmengine import Config
 from mmengine.registry import MODELS
 
 from mmcyclemlp.checkpoints import arch_of, read_checkpoint
+from mmcyclemlp.checkpoints.zoo import SCHEME
 from mmcyclemlp.config.edits import pretrained
 from mmcyclemlp.errors import InputError
-
-AUTHORS_WEIGHTS = 'https://github.com/ShoufaChen/CycleMLP/releases/download/v0.1/CycleMLP_{}.pth'
 
 
 def last_checkpoint(work_dir: str) -> Optional[Path]:
@@ -40,7 +39,7 @@ def check_resumable(config: Config, checkpoint: Mapping[str, Any], path: Any) ->
 
 
 def check_pretrained(config: Config) -> None:
-    """Check the local checkpoints that the model's ``init_cfg``s name.
+    """Check the checkpoints that the model's ``init_cfg``s name, but for those at other addresses.
 
     Raises:
         InputError: one is missing or cannot be read; that of a CycleMLP does not hold its weights, which mmengine
@@ -48,9 +47,9 @@ def check_pretrained(config: Config) -> None:
     """
     for name, section, init_cfg in pretrained(config):
         path = init_cfg['checkpoint']
-        if '://' in path:
+        if '://' in path and not path.startswith(SCHEME):
             continue
-        if not Path(path).expanduser().exists():
+        if not path.startswith(SCHEME) and not Path(path).expanduser().exists():
             raise InputError(
                 f'expected the weights of {name} in {path}, which does not exist; {_remedy(name, section, path)}'
             )
@@ -67,9 +66,7 @@ def _remedy(name: str, section: dict, path: str) -> str:
     arch = section.get('arch', 'b1')
     if section.get('type') != 'CycleMLP' or not isinstance(arch, str):
         return f'correct the path, or {without}'
-    folder = '' if Path(path).expanduser().absolute().parent.is_dir() else f'mkdir -p {Path(path).parent} && '
-    url = AUTHORS_WEIGHTS.format(arch.upper())
-    return f'make it by `{folder}python tools/convert_checkpoint.py {url} {path}`, or {without}'
+    return f"take the authors' by --cfg-options {name}.init_cfg.checkpoint={SCHEME}{arch}, or {without}"
 
 
 def _check_holds(name: str, section: dict, init_cfg: dict, state_dict: Any) -> None:

@@ -12,8 +12,10 @@ from mmcyclemlp.ops.checks import check_backend, check_kernel_size
 
 from .layers import STEM_PADDING, CycleBlock, Downsample, OverlapPatchEmbed
 
-# The authors' five networks (cycle_mlp.py, CycleMLP_B1 to CycleMLP_B5).
+# Ours for small images, of a million parameters, and the authors' five networks (cycle_mlp.py, CycleMLP_B1 to
+# CycleMLP_B5).
 ARCHS = {
+    'nano': dict(depths=(1, 1, 2, 1), embed_dims=(32, 64, 128, 160), mlp_ratios=(4, 4, 4, 4)),
     'b1': dict(depths=(2, 2, 4, 2), embed_dims=(64, 128, 320, 512), mlp_ratios=(4, 4, 4, 4)),
     'b2': dict(depths=(2, 3, 10, 3), embed_dims=(64, 128, 320, 512), mlp_ratios=(4, 4, 4, 4)),
     'b3': dict(depths=(3, 4, 18, 3), embed_dims=(64, 128, 320, 512), mlp_ratios=(8, 8, 4, 4)),
@@ -32,7 +34,7 @@ class CycleMLP(BaseModule):
     in ``out_indices``, at about 1/4, 1/8, 1/16 and 1/32 of any H, W from 3 up (``stem_stride`` 4).
 
     Args:
-        arch (str | dict): ``b1`` to ``b5``, or a dict with ``depths``, ``embed_dims`` and ``mlp_ratios``, a
+        arch (str | dict): ``nano``, ``b1`` to ``b5``, or a dict with ``depths``, ``embed_dims`` and ``mlp_ratios``, a
             sequence each of 1 to 4 numbers, one a stage.
         in_channels (int): channels of the image.
         kernel_size (int): k of the mixer's kernels (1, k) and (k, 1), odd. The released weights need 3.
@@ -68,6 +70,8 @@ class CycleMLP(BaseModule):
         _check_arguments(len(depths), kernel_size, drop_path_rate, out_indices, frozen_stages, stem_stride, backend)
         self.arch = arch
         self.in_channels = in_channels
+        self.embed_dims = embed_dims
+        self.kernel_size = kernel_size
         self.out_indices = tuple(out_indices)
         self.frozen_stages = frozen_stages
 
