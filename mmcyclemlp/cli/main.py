@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mmcyclemlp.files import PROJECT
 
-MAINS = ('train', 'test', 'infer', 'convert', 'study')
+MAINS = ('train', 'test', 'infer', 'convert', 'publish', 'study')
 
 
 def main() -> int:

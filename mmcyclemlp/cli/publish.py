@@ -1,0 +1,92 @@
+"""Make the weights of a run ready for others: without optimizer state, with a hash in the name, and a model card.
+
+    mmcyclemlp publish configs/cyclemlp/digits_b1.py work_dirs/digits_b1/epoch_15.pth --out published
+
+The folder --out gets CONFIG-HASH.pth and CONFIG-HASH.safetensors, which all tools and OpenMMLab's libraries load, and
+CONFIG.md with config, data, metric, commit and versions. Averaged weights (EMAHook) take the place of the others.
+User errors print one line and exit with status 2.
+"""
+
+import csv
+import subprocess
+from argparse import Namespace
+from pathlib import Path
+from typing import Any, Dict
+
+import torch
+
+from mmcyclemlp.checkpoints import read_checkpoint
+from mmcyclemlp.checkpoints.publishing import in_authors_form, publish
+from mmcyclemlp.config import load_config
+from mmcyclemlp.config.walk import dataset_sections
+from mmcyclemlp.errors import InputError
+from mmcyclemlp.files import written_whole
+from mmcyclemlp.tables import markdown
+from mmcyclemlp.version import __version__
+
+from .arguments import add_config, command, parser_of
+
+PARSER = parser_of(__doc__)
+add_config(PARSER)
+PARSER.add_argument('--out', type=Path, default=Path('published'), metavar='DIR', help='default: published')
+PARSER.add_argument('--name', metavar='NAME', help="of the files (default: the config's)")
+PARSER.add_argument('--half', action='store_true', help='weights in float16: half the size')
+PARSER.add_argument('--original', action='store_true', help="also CONFIG-original-HASH.pth, for the authors' code")
+
+
+@command(PARSER)
+def main(args: Namespace) -> None:
+    config = load_config(args.config, args.cfg_options)
+    checkpoint = read_checkpoint(args.checkpoint)
+    weights = checkpoint.get('state_dict', checkpoint)
+    name = args.name or Path(args.config).stem
+    card = card_of(args, config, checkpoint)
+    try:
+        args.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f'could not write to {args.out} ({error.strerror}); give another folder by --out') from error
+    meta = dict(card, dataset_meta=checkpoint.get('meta', {}).get('dataset_meta'))
+    files = [publish(weights, meta, args.out / f'{name}{suffix}', args.half) for suffix in ('.pth', '.safetensors')]
+    if args.original:
+        original = in_authors_form(weights)
+        files.append(publish(original, card, args.out / f'{name}-original.pth', args.half))
+    lines = [f'# {name}', '', markdown(['', ''], list(card.items())), '']
+    lines += [f'- `{file.name}`, {file.stat().st_size / 1e6:.1f} MB' for file in files]
+    with written_whole(args.out / f'{name}.md') as temporary:
+        temporary.write_text('\n'.join(lines) + '\n', encoding='utf-8')
+    print('\n'.join(f'wrote {file}' for file in [*files, args.out / f'{name}.md']))
+
+
+def card_of(args: Namespace, config: Any, checkpoint: Dict[str, Any]) -> Dict[str, str]:
+    """What the weights are."""
+    meta = checkpoint.get('meta') or {}
+    data = [section for _, section in dataset_sections(config, 'train')]
+    weights = checkpoint.get('state_dict', checkpoint)
+    card = {
+        'config': args.config,
+        'data': ', '.join(f'{section["type"]} ({section.get("data_root") or "embedded"})' for section in data),
+        'trained for': ', '.join(f'{meta[unit]:,} {unit}s' for unit in ('epoch', 'iter') if meta.get(unit)),
+        'parameters': f'{sum(value.numel() for value in weights.values() if isinstance(value, torch.Tensor)):,}',
+        **_metrics(Path(args.checkpoint), meta),
+        'commit': _commit() or 'unknown',
+        'versions': f'mmcyclemlp {__version__}, torch {torch.__version__.split("+")[0]}',
+    }
+    return {key: value for key, value in card.items() if value}
+
+
+def _metrics(checkpoint: Path, meta: Dict[str, Any]) -> Dict[str, str]:
+    """The row of the run's curves.csv for this checkpoint."""
+    curves = checkpoint.with_name('curves.csv')
+    if not curves.is_file():
+        return {}
+    with curves.open(newline='') as file:
+        rows = [row for row in csv.DictReader(file)]
+    for row in rows:
+        if row.get('epoch') == str(meta.get('epoch')) or row.get('iteration') == str(meta.get('iter')):
+            return {key: value for key, value in row.items() if key.startswith('test ') and value}
+    return {}
+
+
+def _commit() -> str:
+    done = subprocess.run(['git', 'describe', '--always', '--dirty'], capture_output=True, text=True)
+    return done.stdout.strip()

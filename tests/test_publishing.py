@@ -1,0 +1,90 @@
+"""Weights made ready for others, in both formats and in the authors' form."""
+
+import json
+
+import pytest
+import torch
+from safetensors import safe_open
+
+from mmcyclemlp.checkpoints import convert, read_checkpoint
+from mmcyclemlp.checkpoints.publishing import in_authors_form
+from mmcyclemlp.models import CycleMLP, CycleMLPClassifier
+
+from .helpers import REPO
+
+CONFIG = REPO / 'configs/cyclemlp/digits_nano.py'
+IMAGE = torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A run's folder with a checkpoint and its curves, and the model."""
+    model = CycleMLPClassifier(CycleMLP('nano'), 10).eval()
+    meta = dict(epoch=2, iter=46, dataset_meta=dict(classes=tuple('0123456789')))
+    optimizer = dict(state={0: dict(exp_avg=torch.zeros(100_000))}, param_groups=[])
+    torch.save(dict(meta=meta, state_dict=model.state_dict(), optimizer=optimizer), tmp_path / 'epoch_2.pth')
+    (tmp_path / 'curves.csv').write_text('epoch,train loss,test accuracy\n1,2.0,0.5\n2,1.0,0.75\n')
+    return tmp_path, model
+
+
+def test_files_and_card(run, tool):
+    folder, model = run
+    code, output, _ = tool(folder, 'publish.py', CONFIG, folder / 'epoch_2.pth', '--original')
+    names = ('digits_nano-[!o]*.pth', 'digits_nano-[!o]*.safetensors', 'digits_nano-original-*.pth', 'digits_nano.md')
+    files = [file for name in names for file in (folder / 'published').glob(name)]
+    assert code == 0 and len(output.splitlines()) == len(files) == len(list((folder / 'published').iterdir())) == 4
+    for file in files[:2]:
+        state_dict = read_checkpoint(file)
+        state_dict = state_dict.get('state_dict', state_dict)
+        loaded = CycleMLPClassifier(CycleMLP('nano'), 10).eval()
+        loaded.load_state_dict(state_dict)
+        assert torch.equal(loaded(IMAGE), model(IMAGE))
+        assert file.stat().st_size < 1.1 * 4 * 1_116_650  # no optimizer
+    with safe_open(files[1], 'pt') as opened:
+        assert json.loads(opened.metadata()['mmcyclemlp'])['dataset_meta']['classes'] == list('0123456789')
+    card = files[3].read_text()
+    for words in ('| data | Digits (embedded) |', '| test accuracy | 0.75 |', '| trained for | 2 epochs, 46 iters |'):
+        assert words in card
+    assert all(file.name in card for file in files[:3])
+
+
+def test_half_the_size(run, tool):
+    folder, model = run
+    assert tool(folder, 'publish.py', CONFIG, folder / 'epoch_2.pth', '--half', '--name', 'small')[0] == 0
+    (file,) = (folder / 'published').glob('small-*.safetensors')
+    assert file.stat().st_size < 1.1 * 2 * 1_116_650
+    loaded = CycleMLPClassifier(CycleMLP('nano'), 10).eval()
+    loaded.load_state_dict(read_checkpoint(file))
+    torch.testing.assert_close(loaded(IMAGE), model(IMAGE), rtol=1e-2, atol=1e-2)
+
+
+@pytest.mark.parametrize('form', ['classifier', 'features'])
+def test_the_authors_form_has_their_keys(form, golden):
+    expected = json.loads((golden / 'official_keys.json').read_text())['b1'][form]
+    with torch.device('meta'):
+        backbone = CycleMLP('b1', out_indices=(3,) if form == 'classifier' else range(4))
+        state_dict = {f'backbone.{key}': value for key, value in backbone.state_dict().items()}
+        if form == 'classifier':
+            state_dict = CycleMLPClassifier(backbone, 1000).state_dict()
+    found = in_authors_form(state_dict)
+    assert {key: list(value.shape) for key, value in found.items() if not key.endswith('offset')} == expected
+
+
+def test_the_authors_form_is_read_back(run):
+    _, model = run
+    original = in_authors_form(model.state_dict())
+    assert sum(key.endswith('.offset') for key in original) == 10  # which convert compares with ours
+    back = convert(original).state_dict
+    assert back.keys() == model.state_dict().keys()
+    assert all(torch.equal(back[key], value) for key, value in model.state_dict().items())
+
+
+def test_wrong_arguments(run, tool):
+    folder, _ = run
+    assert tool(folder, 'publish.py', CONFIG, folder / 'absent.pth')[::2] == (
+        2,
+        f'error: expected a checkpoint file, but {folder}/absent.pth does not exist; check the path\n',
+    )
+    (folder / 'file').touch()
+    code, _, error = tool(folder, 'publish.py', CONFIG, folder / 'epoch_2.pth', '--out', folder / 'file')
+    assert code == 2 and error.startswith(f'error: could not write to {folder}/file (File exists); give another folder')
