@@ -73,17 +73,17 @@ clean:
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(PY):
-	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; (3, 10) <= v <= (3, 12) or sys.exit( \
-	    "mmcyclemlp needs Python 3.10 to 3.12, but $(PYTHON) is %d.%d; run: make PYTHON=python3.11" % v)'
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; (3, 10) <= v <= (3, 13) or sys.exit( \
+	    "mmcyclemlp was tested with Python 3.10 to 3.13, but $(PYTHON) is %d.%d; run: make PYTHON=python3.11" % v)'
 	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
 	    echo 'No virtual environment could be made; on Debian run: apt-get install python3-venv'; exit 1; }
 
-$(VENV)/.env: $(PY) setup.py $(addprefix requirements/,torch.txt runtime.txt mminstall.txt optional.txt)
+$(VENV)/.env: $(PY) setup.py $(addprefix requirements/,torch.txt runtime.txt mminstall.txt cls.txt det.txt seg.txt)
 	@echo '== Installing torch, the OpenMMLab packages and mmcyclemlp into $(VENV): about 5 GB, 2 to 3 minutes'
 	$(PIP) 'setuptools>=70.1,<82' -r requirements/torch.txt
 	@# mmcv's build is told apart by neither torch nor operators in pip's cache, so it gets none.
 	$(PIP) --no-cache-dir -r requirements/torch.txt -r requirements/mminstall.txt $(MMCV)
-	$(PIP) -r requirements/torch.txt -r requirements/mminstall.txt -r requirements/runtime.txt -r requirements/optional.txt
+	$(PIP) -r requirements/torch.txt $(patsubst %,-r requirements/%.txt,mminstall runtime cls det seg)
 	@# opencv-python needs the system's libGL, which bare machines lack; opencv-python-headless does not.
 	@$(PY) -c 'import cv2' 2>/dev/null || $(PIP) --force-reinstall --no-deps opencv-python-headless==$$( \
 	    $(PY) -c 'from importlib.metadata import version; print(version("opencv-python-headless"))')
@@ -95,6 +95,6 @@ $(VENV)/.ops: $(VENV)/.env tools/install/build_mmcv_ops.sh
 	@tools/install/build_mmcv_ops.sh $(PY) $(MMCV)
 	@touch $@
 
-$(VENV)/.tests: $(VENV)/.env requirements/tests.txt
-	$(PIP) -r requirements/torch.txt -r requirements/mminstall.txt -r requirements/tests.txt
+$(VENV)/.tests: $(VENV)/.env requirements/tests.txt requirements/export.txt
+	$(PIP) -r requirements/torch.txt $(patsubst %,-r requirements/%.txt,mminstall tests export)
 	@touch $@

@@ -53,6 +53,7 @@ class SdistWithMim(sdist):
         put_mim(Path(base_dir) / 'mmcyclemlp')
 
 
+EXTRAS = {name: requirements(name) for name in ('cls', 'det', 'seg', 'export')}
 version = {}
 exec((ROOT / 'mmcyclemlp' / 'version.py').read_text(), version)
 
@@ -63,13 +64,21 @@ setup(
     long_description=(ROOT / 'README.md').read_text(encoding='utf-8'),
     long_description_content_type='text/markdown',
     license='Apache-2.0',
-    python_requires='>=3.10,<3.13',
+    python_requires='>=3.10',
     packages=find_packages(include=['mmcyclemlp', 'mmcyclemlp.*']),
     package_data={'mmcyclemlp': ['py.typed']},
     install_requires=requirements('runtime') + requirements('mminstall'),
     entry_points={'console_scripts': ['mmcyclemlp = mmcyclemlp.cli.main:main']},
-    extras_require={'optional': requirements('optional'), 'tests': requirements('tests')},
+    extras_require={
+        **EXTRAS,
+        'tests': requirements('tests'),
+        'all': sorted({line for lines in EXTRAS.values() for line in lines}),
+    },
     cmdclass={'build_py': BuildWithMim, 'sdist': SdistWithMim},
+    project_urls={
+        'Paper': 'https://arxiv.org/abs/2107.10224',
+        "Authors' code": 'https://github.com/ShoufaChen/CycleMLP',
+    },
     classifiers=['Programming Language :: Python :: 3', 'Topic :: Scientific/Engineering :: Image Recognition'],
     zip_safe=False,
 )

@@ -2,10 +2,11 @@
 
 from typing import Any
 
-from .dependencies import check_versions
+from .dependencies import check_library
 from .version import __version__
 
-check_versions()
+check_library('mmengine')
+check_library('mmcv')
 
 from . import models  # noqa: E402
 from .checkpoints import create_model, list_models, register_scheme  # noqa: E402

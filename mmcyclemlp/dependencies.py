@@ -1,58 +1,69 @@
-"""The OpenMMLab packages that mmcyclemlp was tested with, and the check that they are what is installed."""
+"""The OpenMMLab libraries: the versions that mmcyclemlp was tested with, and the check of what is installed."""
 
+import warnings
 from importlib import metadata
-from typing import Dict, NamedTuple, Optional
+from typing import Dict, NamedTuple, Tuple
 
 from packaging.version import Version
 
 from .errors import MissingDependencyError
 
 
-class Window(NamedTuple):
-    """Tested versions: ``minimum <= version < below``."""
+class Tested(NamedTuple):
+    """A distribution and its tested versions, ``minimum <= version < below``; none where both are empty."""
 
-    distribution: str  # the maintained fork
-    upstream: str  # the distribution it replaces, with the same import name
+    distribution: str
     minimum: str
     below: str
-    required: bool
+
+    def __str__(self) -> str:
+        return f'{self.distribution}>={self.minimum},<{self.below}'
 
 
-# Import name -> window; requirements/{mminstall,optional}.txt hold the same numbers.
-WINDOWS: Dict[str, Window] = {
-    'mmengine': Window('onedl-mmengine', 'mmengine', '0.10.12', '0.11', True),
-    'mmcv': Window('onedl-mmcv', 'mmcv', '2.3.6', '2.4', True),
-    'mmpretrain': Window('onedl-mmpretrain', 'mmpretrain', '1.3.6', '1.4', False),
-    'mmdet': Window('onedl-mmdetection', 'mmdet', '3.5.1', '3.6', False),
-    'mmseg': Window('onedl-mmsegmentation', 'mmsegmentation', '1.4.2', '1.5', False),
+# Import name -> the maintained fork, as in requirements/, then upstream distributions of the same import name.
+LIBRARIES: Dict[str, Tuple[Tested, ...]] = {
+    'mmengine': (Tested('onedl-mmengine', '0.10.12', '0.11'), Tested('mmengine', '0.10.7', '0.11')),
+    'mmcv': (Tested('onedl-mmcv', '2.3.6', '2.4'), Tested('mmcv-lite', '2.1.0', '2.2'), Tested('mmcv', '2.1.0', '2.2')),
+    'mmpretrain': (Tested('onedl-mmpretrain', '1.3.6', '1.4'), Tested('mmpretrain', '1.2.0', '1.3')),
+    'mmdet': (Tested('onedl-mmdetection', '3.5.1', '3.6'), Tested('mmdet', '', '')),
+    'mmseg': (Tested('onedl-mmsegmentation', '1.4.2', '1.5'), Tested('mmsegmentation', '', '')),
 }
 
 
-def installed_version(distribution: str) -> Optional[str]:
-    """Version of an installed distribution, or None."""
+def installed_version(distribution: str) -> str:
+    """Version of an installed distribution, or an empty string."""
     try:
         return metadata.version(distribution)
     except metadata.PackageNotFoundError:
-        return None
+        return ''
 
 
-def check_versions() -> None:
-    """Raise MissingDependencyError for a required package that is missing and any outside its window."""
-    for name, window in WINDOWS.items():
-        command = f"pip install '{window.distribution}>={window.minimum},<{window.below}'"
-        upstream = installed_version(window.upstream)
-        if upstream is not None:
-            raise MissingDependencyError(
-                f'mmcyclemlp needs {window.distribution}, which replaces {window.upstream} under the same import '
-                f'name, but {window.upstream} {upstream} is installed; run `pip uninstall -y {window.upstream}` '
-                f'and `{command}`'
-            )
-        version = installed_version(window.distribution)
-        if version is None:
-            if window.required:
-                raise MissingDependencyError(f'mmcyclemlp needs {name}, which is not installed; run `{command}`')
-        elif not Version(window.minimum) <= Version(version) < Version(window.below):
-            raise MissingDependencyError(
-                f'mmcyclemlp was tested with {window.distribution} from {window.minimum} to '
-                f'below {window.below}, but {version} is installed; run `{command}`'
+def installed(name: str) -> Dict[Tested, str]:
+    """Versions of the distributions that provide the library of an import name."""
+    versions = {tested: installed_version(tested.distribution) for tested in LIBRARIES[name]}
+    return {tested: version for tested, version in versions.items() if version}
+
+
+def check_library(name: str) -> None:
+    """Warn of a library, by import name, in versions without tests, or from two distributions at once.
+
+    Raises:
+        MissingDependencyError: it is not installed.
+    """
+    found, fork = installed(name), LIBRARIES[name][0]
+    if not found:
+        raise MissingDependencyError(f"mmcyclemlp needs {name}, which is not installed; run `pip install '{fork}'`")
+    if len(found) > 1:
+        names = [tested.distribution for tested in found]
+        warnings.warn(
+            f'{" and ".join(names)} overwrite each other, since both are imported as {name}; run '
+            f"`pip uninstall -y {' '.join(names)}` and `pip install '{fork}'`",
+            stacklevel=2,
+        )
+    for tested, version in found.items():
+        if not tested.minimum or not Version(tested.minimum) <= Version(version) < Version(tested.below):
+            warnings.warn(
+                f'mmcyclemlp was not tested with {tested.distribution} {version}; if something fails, try '
+                f"`pip install '{tested if tested.minimum else fork}'`",
+                stacklevel=2,
             )

@@ -1,8 +1,6 @@
 """Images and masks that are wrong are named, before a run, while it reads them, and by the tool that checks them."""
 
 import re
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -476,21 +474,3 @@ def test_a_wrong_call_is_told_in_one_line(tool, dataset, monkeypatch, args, sent
     (dataset / 'masks/none').mkdir()
     code, _, error = tool(*args)
     assert code == 2 and re.fullmatch(rf'error: .*{sentence}.*\n', error)
-
-
-@pytest.mark.slow
-def test_the_tool_runs_as_a_program(dataset):
-    done = subprocess.run(
-        [
-            sys.executable,
-            REPO / 'tools/datasets/check_segmentation.py',
-            dataset / 'images',
-            dataset / 'masks',
-            '--classes',
-            '3',
-        ],
-        cwd=dataset,
-        text=True,
-        capture_output=True,
-    )
-    assert done.returncode == 1 and '15 images with masks: 15 faults' in done.stdout, done.stderr

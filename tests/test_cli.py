@@ -2,9 +2,11 @@
 
 import csv
 import json
+import multiprocessing
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 
@@ -16,7 +18,7 @@ from PIL import Image
 from mmcyclemlp.checkpoints import read_checkpoint, reading
 from mmcyclemlp.cli.main import main
 
-from .helpers import REPO
+from .helpers import REPO, call_tool
 
 DIGITS = REPO / 'configs' / 'cyclemlp' / 'digits_b1.py'
 CIFAR = REPO / 'configs' / 'cyclemlp' / 'cifar10_b1.py'
@@ -306,6 +308,13 @@ def test_one_command_for_all_tools(trained, monkeypatch, capsys):
         2,
         'error: expected a checkpoint file, but none.pth does not exist; check the path\n',
     )
+    code, output, _ = call('info')
+    assert (
+        code == 0 and f'| torch | {torch.__version__} |' in output and '| classification (mmpretrain) | yes |' in output
+    )
+    assert re.search("backend 'shift_gemm', the default [|] yes [|]", output)
+    if not torch.cuda.is_available():
+        assert '| cpu: channels moved by Triton | no: the kernel runs on CUDA devices' in output
     code, output, _ = call('subset-coco', '--help')
     assert code == 0 and output.startswith('usage: mmcyclemlp subset-coco ')
 
@@ -355,14 +364,6 @@ def test_two_processes_on_the_cpu(trained):
     for a, b in zip(one, two):
         assert float(a['test loss']) == pytest.approx(float(b['test loss']), rel=1e-3)
         assert float(a['train loss']) == pytest.approx(float(b['train loss']), rel=1e-3)
-
-
-@pytest.mark.slow
-def test_two_processes_test_as_one(trained, tool):
-    args = 'tiny.py', 'work_dirs/tiny/epoch_2.pth'
-    two = metrics(script(trained, 'dist_test.sh', *args, 2).stdout)
-    assert set(two) == {'accuracy/top1', 'cross_entropy/mean'}
-    assert two == metrics(tool(trained, 'test.py', *args)[1])
 
 
 @pytest.mark.parametrize(
@@ -445,23 +446,38 @@ def test_slurm_scripts_call_srun(arguments, name, args):
 
 
 @pytest.mark.slow
-def test_slurm_tasks_join_on_the_cpu(trained, tmp_path):
-    # An srun that starts two tasks with Slurm's variables, and an scontrol that knows their host.
-    (tmp_path / 'srun').write_text(
-        '#!/bin/bash\nwhile [ "$1" != "$PYTHON" ]; do shift; done\nfor i in 0 1; do\n  '
-        'SLURM_PROCID=$i SLURM_LOCALID=$i SLURM_NTASKS=2 SLURM_JOB_NODELIST=nodes "$@" &\ndone\nwait -n && wait -n\n'
-    )
+def test_two_slurm_tasks_test_as_one_process(trained, tool, tmp_path, monkeypatch):
+    """Forked, which saves two starts; with an scontrol that knows their host."""
+    args = trained, 'test.py', 'tiny.py', 'work_dirs/tiny/epoch_2.pth'
+    expected = metrics(tool(*args)[1])
     (tmp_path / 'scontrol').write_text('#!/bin/sh\n[ "$3" = nodes ] && echo 127.0.0.1\n')
-    for name in ('srun', 'scontrol'):
-        (tmp_path / name).chmod(0o755)
-    output = script(
-        trained,
-        'slurm_test.sh',
-        'part',
-        'job',
-        'tiny.py',
-        'work_dirs/tiny/epoch_2.pth',
-        PATH=f'{tmp_path}:{os.environ["PATH"]}',
-        MASTER_PORT='29517',
-    ).stdout
-    assert set(metrics(output)) == {'accuracy/top1', 'cross_entropy/mean'} and output.count('accuracy/top1: ') == 2
+    (tmp_path / 'scontrol').chmod(0o755)
+    with socket.create_server(('127.0.0.1', 0)) as free:
+        port = free.getsockname()[1]
+    environment = dict(SLURM_NTASKS='2', SLURM_JOB_NODELIST='nodes', MASTER_PORT=str(port), OMP_NUM_THREADS='1')
+    monkeypatch.setenv('PATH', f'{tmp_path}:{os.environ["PATH"]}')
+
+    def task(i):
+        os.environ.update(environment, SLURM_PROCID=str(i), SLURM_LOCALID=str(i))
+        torch.set_num_threads(1)
+        with open(tmp_path / f'{i}.txt', 'w') as sys.stdout:
+            call_tool(monkeypatch, *args, '--launcher', 'slurm')
+
+    tasks = [multiprocessing.get_context('fork').Process(target=task, args=(i,)) for i in range(2)]
+    for each in tasks:
+        each.start()
+    for each in tasks:
+        each.join(120)
+    assert [each.exitcode for each in tasks] == [0, 0]
+    first, second = (metrics((tmp_path / f'{i}.txt').read_text()) for i in range(2))
+    assert first == expected and set(expected) == {'accuracy/top1', 'cross_entropy/mean'} and second == {}
+
+
+def test_every_script_finds_the_package_of_its_checkout():
+    scripts = [path for path in (REPO / 'tools').rglob('*.py') if path.read_text().startswith('#!')]
+    assert len(scripts) >= 10
+    for path in scripts:
+        (depth,) = re.findall(
+            r'sys\.path\.insert\(0, str\(Path\(__file__\)\.resolve\(\)\.parents\[(\d)\]\)\)', path.read_text()
+        )
+        assert path.parents[int(depth)] == REPO

@@ -114,20 +114,9 @@ def test_a_config_that_fails_does_not_stop_the_others(config, tmp_path):
     config("_base_ = 'nowhere.py'\n", 'broken.py')
     config('import os\nos.kill(os.getpid(), 9)\n', 'killed.py')  # as a lack of memory ends a process
     config(f"_base_ = '{CONFIGS}/digits_b1.py'\nmodel = dict({TINY}, head=dict(in_channels=8))\n", 'good.py')
+    options = '--shape', '32', '48', '--train-step', '--out', 'cost/table.csv'
     done = subprocess.run(
-        [
-            sys.executable,
-            FOLDER / 'complexity.py',
-            'broken.py',
-            'killed.py',
-            'good.py',
-            '--shape',
-            '32',
-            '48',
-            '--train-step',
-            '--out',
-            'cost/table.csv',
-        ],
+        [sys.executable, FOLDER / 'complexity.py', 'broken.py', 'killed.py', 'good.py', *options],
         cwd=tmp_path,
         capture_output=True,
         text=True,

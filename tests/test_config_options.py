@@ -278,8 +278,11 @@ default_scope = 'mmdet'
 @pytest.mark.parametrize(
     'missing, message',
     [
-        ('mmcv._ext', 'needs mmdet, which needs mmcv with compiled operators, .*; compile them with `make ops`'),
-        ('mmdet', "needs mmdet, which is not installed; run `pip install 'onedl-mmdetection>="),
+        (
+            'mmcv._ext',
+            'needs mmdet, but mmcv was installed without its compiled operators; compile them with `make ops`',
+        ),
+        ('mmdet', "needs mmdet, but it is not installed; run `pip install 'onedl-mmdetection>="),
     ],
 )
 def test_a_library_that_cannot_be_imported(tmp_path, monkeypatch, missing, message):

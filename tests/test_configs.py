@@ -1,5 +1,6 @@
 """Every config builds its model, runs it, and is written the same way."""
 
+import copy
 import re
 
 import pytest
@@ -15,7 +16,12 @@ from .helpers import REPO
 
 LEAVES = sorted(path for path in (REPO / 'configs').rglob('*.py') if '_base_' not in path.parts)
 NAMES = [str(path.relative_to(REPO / 'configs')) for path in LEAVES]
-each_leaf = pytest.mark.parametrize('path', LEAVES, ids=NAMES)
+
+
+@pytest.fixture(scope='module', params=LEAVES, ids=NAMES)
+def leaf(request):
+    """A config's path and content, read once for all tests."""
+    return request.param, load_config(request.param)
 
 
 def depth(path):
@@ -57,7 +63,7 @@ def test_the_leaves_are_found():
     } <= set(NAMES)
 
 
-@each_leaf
+@pytest.mark.parametrize('path', LEAVES, ids=NAMES)
 def test_a_leaf_says_only_what_differs(path):
     assert len(path.read_text().splitlines()) <= 30
     assert 1 <= depth(path) <= 3
@@ -69,13 +75,13 @@ def image_side(path):
 
 
 @pytest.mark.slow
-@each_leaf
-def test_a_config_builds_its_model_and_runs_it(path):
-    config = load_config(path)
+def test_a_config_builds_its_model_and_runs_it(leaf):
+    path, config = leaf
     init_default_scope(config.default_scope)
+    settings = copy.deepcopy(config.model)
     if 'data_preprocessor' in config:
-        config.model.setdefault('data_preprocessor', config.data_preprocessor)
-    model = MODELS.build(config.model).eval()
+        settings.setdefault('data_preprocessor', config.data_preprocessor)
+    model = MODELS.build(settings).eval()
     images = torch.randn(2, 3, image_side(path), image_side(path))
     with torch.no_grad():
         # A detector's heads need more than images; that the neck fits its backbone shows here.
@@ -94,25 +100,19 @@ def flat(out):
             yield from flat(part)
 
 
-@pytest.mark.slow
-@each_leaf
-def test_nothing_in_a_config_goes_unread(path):
-    config = load_config(path)
+def test_nothing_in_a_config_goes_unread(leaf):
+    path, config = leaf
     known, _ = section_arguments((), config, config.default_scope)
     assert set(config) <= known | set_by_libraries(path)
 
 
-@pytest.mark.slow
-@each_leaf
-def test_every_run_draws_its_curves_and_resumes_its_schedule(path):
-    hooks = {hook['type'] for hook in load_config(path).custom_hooks}
+def test_every_run_draws_its_curves_and_resumes_its_schedule(leaf):
+    hooks = {hook['type'] for hook in leaf[1].custom_hooks}
     assert {'CurvesHook', 'ResumeScheduleHook'} <= hooks
 
 
-@pytest.mark.slow
-@each_leaf
-def test_the_name_says_dataset_and_arch(path):
-    config = load_config(path)
+def test_the_name_says_dataset_and_arch(leaf):
+    path, config = leaf
     if path.parent.name == 'cyclemlp':
         arch = config.model.backbone.arch
         if not isinstance(arch, str):  # of depths of its own: named after the first as wide, stage by stage

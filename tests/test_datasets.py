@@ -188,10 +188,12 @@ def test_another_split_is_refused(cifar):
 
 def test_the_real_copy(shared_data, tmp_path):
     with tarfile.open(shared_data / 'cifar10_jpeg.tar.gz') as archive:
-        archive.extractall(tmp_path, [m for m in archive if m.name.lstrip('./').startswith('test/')], filter='data')
+        members = [member for member in archive if member.isfile() and member.name.lstrip('./').startswith('test/')]
+        assert len(members) == 10000
+        archive.extractall(tmp_path, members[::10], filter='data')
     dataset = CIFAR10Auto(data_root=str(tmp_path), split='test')
     images, labels = images_and_labels(dataset)
-    assert np.bincount(labels).tolist() == [1000] * 10
+    assert np.bincount(labels).tolist() == [100] * 10
     # Ships lie on blue water and frogs on brown ground: channels and class order, from the real pixels.
     assert dataset.metainfo['classes'] == CLASSES
     blueness = (images[..., 2].astype(float) - images[..., 0]).mean((1, 2))

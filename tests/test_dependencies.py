@@ -1,61 +1,68 @@
-"""The import-time check of versions, and what importing the package does not need."""
+"""The check of the libraries' versions, and what importing the package does not need."""
 
 import subprocess
 import sys
+import warnings
 
 import pytest
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 from mmcyclemlp import dependencies
-from mmcyclemlp.dependencies import WINDOWS, check_versions
+from mmcyclemlp.dependencies import LIBRARIES, check_library
+from mmcyclemlp.errors import MissingDependencyError
 
 from .helpers import REPO
 
 
 @pytest.fixture
-def installed(monkeypatch):
+def versions(monkeypatch):
     """Pretend that exactly these distributions are installed."""
-    versions = {window.distribution: window.minimum for window in WINDOWS.values()}
-    monkeypatch.setattr(dependencies, 'installed_version', versions.get)
+    versions = {tested.distribution: tested.minimum for tested, *_ in LIBRARIES.values()}
+    monkeypatch.setattr(dependencies, 'installed_version', lambda name: versions.get(name, ''))
     return versions
 
 
-def test_accepts_the_window(installed):
-    check_versions()
-    installed['onedl-mmcv'] = '2.3.99'
-    del installed['onedl-mmdetection']
-    check_versions()
+def test_tested_versions_pass_in_silence(versions):
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        for name in LIBRARIES:
+            check_library(name)
+        versions['onedl-mmcv'] = '2.3.99'
+        check_library('mmcv')
+        versions.clear()
+        versions.update({'mmengine': '0.10.7', 'mmcv-lite': '2.1.0', 'mmpretrain': '1.2.0'})
+        for name in ('mmengine', 'mmcv', 'mmpretrain'):
+            check_library(name)
 
 
 @pytest.mark.parametrize(
-    'distribution, version, message',
+    'name, distribution, version, message',
     [
-        (
-            'onedl-mmcv',
-            '2.3.5',
-            r"from 2.3.6 to below 2.4, but 2.3.5 is installed; run `pip install 'onedl-mmcv>=2.3.6",
-        ),
-        ('onedl-mmengine', '0.11.0', r'from 0.10.12 to below 0.11, but 0.11.0 is installed'),
-        ('onedl-mmdetection', '3.6.0', r'onedl-mmdetection from 3.5.1 to below 3.6, but 3.6.0 is installed'),
-        ('onedl-mmcv', None, r'needs mmcv, which is not installed; run `pip install'),
-        ('mmcv', '2.2.0', r'replaces mmcv under the same import name, but mmcv 2.2.0 is installed; run `pip unin'),
+        ('mmcv', 'onedl-mmcv', '2.3.5', r"not tested with onedl-mmcv 2.3.5; .*`pip install 'onedl-mmcv>=2.3.6,<2.4'`"),
+        ('mmdet', 'onedl-mmdetection', '3.6.0', 'not tested with onedl-mmdetection 3.6.0'),
+        ('mmcv', 'mmcv', '2.1.0', 'onedl-mmcv and mmcv overwrite each other, .*`pip uninstall -y onedl-mmcv mmcv`'),
+        ('mmdet', 'mmdet', '3.3.0', r"not tested with mmdet 3.3.0; .*`pip install 'onedl-mmdetection>="),
     ],
 )
-def test_refuses_what_is_outside(installed, distribution, version, message):
-    installed[distribution] = version
-    with pytest.raises(ImportError, match=message):
-        check_versions()
+def test_other_versions_warn(versions, name, distribution, version, message):
+    versions[distribution] = version
+    with pytest.warns(UserWarning, match=message):
+        check_library(name)
+
+
+def test_a_missing_library_is_named_with_the_command(versions):
+    del versions['onedl-mmcv']
+    with pytest.raises(MissingDependencyError, match=r"needs mmcv, which is not installed; run `pip install 'onedl-"):
+        check_library('mmcv')
 
 
 def test_requirements_hold_the_same_windows():
-    lines = [
-        line
-        for name in ('mminstall', 'optional')
-        for line in (REPO / 'requirements' / f'{name}.txt').read_text().split()
-    ]
-    found = {r.name: r.specifier for r in map(Requirement, lines)}
-    assert found == {w.distribution: SpecifierSet(f'>={w.minimum},<{w.below}') for w in WINDOWS.values()}
+    files = [REPO / f'requirements/{name}.txt' for name in ('mminstall', 'cls', 'det', 'seg')]
+    found = {r.name: r.specifier for path in files for r in map(Requirement, path.read_text().split())}
+    assert found == {
+        tested.distribution: SpecifierSet(f'>={tested.minimum},<{tested.below}') for tested, *_ in LIBRARIES.values()
+    }
 
 
 def test_imports_without_optional_packages():

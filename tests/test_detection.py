@@ -50,7 +50,7 @@ def build(config):
     config = copy.deepcopy(config)
     config.model.test_cfg.get('rcnn', config.model.test_cfg).update(score_thr=0.0, max_per_img=9)
     if 'rpn' in config.model.test_cfg:
-        config.model.test_cfg.rpn.max_per_img = config.model.train_cfg.rpn_proposal.max_per_img = 20
+        config.model.test_cfg.rpn.max_per_img = config.model.train_cfg.rpn_proposal.max_per_img = 8
     model = revert_sync_batchnorm(MODELS.build(config.model))  # SyncBN needs several processes
     model.init_weights()
     return model
@@ -106,6 +106,7 @@ def test_mixed_precision_on_a_cpu_trains_like_float32(name, monkeypatch):
 
     def losses(amp):
         config = load_config(CONFIGS / f'coco_{name}.py', NO_WEIGHTS)
+        config.model.backbone.arch = SMALL
         if amp:
             config = edited(config, mixed_precision)
         torch.manual_seed(0)

@@ -2,16 +2,13 @@
 
 import json
 import re
-import subprocess
-import sys
-from importlib.util import find_spec
-from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-REPO = Path(__file__).resolve().parents[1]
+from .helpers import NEEDS_OPERATORS, REPO
+
 PAGES = [REPO / 'README.md', *sorted((REPO / 'docs').rglob('*.md'))]
 GENERATED = {REPO / 'docs/model_zoo.md'}
 OWN_DATA = REPO / 'docs/your_data.md'
@@ -82,7 +79,7 @@ def test_the_layers_on_their_own():
 
 
 @pytest.mark.slow
-def test_own_images_are_classified(tmp_path):
+def test_own_images_are_classified(tmp_path, train):
     for split, count in (('train', 4), ('val', 1)):
         for kind in range(5):
             folder = tmp_path / f'data/flowers/{split}/{kind}'
@@ -90,14 +87,14 @@ def test_own_images_are_classified(tmp_path):
             for i in range(count):
                 pixels = np.random.default_rng(i).integers(0, 50 * kind + 50, (250, 300, 3), dtype=np.uint8)
                 Image.fromarray(pixels).save(folder / f'{i}.jpg')
-    run = train(tmp_path, 'flowers', 'train_cfg.max_epochs=1')
-    assert run.returncode == 0, run.stderr
-    assert (tmp_path / 'work_dirs/small/epoch_1.pth').is_file() and 'accuracy/top1' in run.stdout
+    code, output, error = train('flowers', 'train_cfg.max_epochs=1')
+    assert code == 0, error
+    assert (tmp_path / 'work_dirs/small/epoch_1.pth').is_file() and 'accuracy/top1' in output
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(find_spec('mmcv._ext') is None, reason='mmcv was installed without its compiled operators')
-def test_own_objects_are_found(tmp_path):
+@NEEDS_OPERATORS
+def test_own_objects_are_found(tmp_path, train):
     (tmp_path / 'data/fruit/annotations').mkdir(parents=True)
     categories = [dict(id=1, name='apple'), dict(id=2, name='pear')]
     for split in ('train', 'val'):
@@ -109,27 +106,26 @@ def test_own_objects_are_found(tmp_path):
         (tmp_path / f'data/fruit/annotations/{split}.json').write_text(
             json.dumps(dict(images=images, annotations=boxes, categories=categories))
         )
-    run = train(
-        tmp_path,
+    code, output, error = train(
         'fruit',
         'train_cfg.max_epochs=1',
         'train_dataloader.dataset.pipeline.2.scale=(96,64)',
         'val_dataloader.dataset.pipeline.1.scale=(96,64)',
         'model.test_cfg.score_thr=0.',
     )
-    assert run.returncode == 0, run.stderr
-    assert (tmp_path / 'work_dirs/small/epoch_1.pth').is_file() and 'coco/bbox_mAP' in run.stdout
+    assert code == 0, error
+    assert (tmp_path / 'work_dirs/small/epoch_1.pth').is_file() and 'coco/bbox_mAP' in output
 
 
-def train(folder, sign, *options):
-    """Train the example of docs/your_data.md that holds a sign, with a small backbone."""
-    (code,) = (code for code in blocks(OWN_DATA) if sign in code)
-    (folder / 'shown.py').write_text(code.replace("'configs/", f"'{REPO / 'configs'}/"))
-    (folder / 'small.py').write_text(SMALL.format('shown.py'))
-    options = 'train_dataloader.num_workers=0', 'val_dataloader.num_workers=0', *options
-    return subprocess.run(
-        [sys.executable, REPO / 'tools/train.py', 'small.py', '--cfg-options', *options],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-    )
+@pytest.fixture
+def train(tool, tmp_path):
+    """Train the example of docs/your_data.md that holds a sign, with a small backbone; returns as `tool` does."""
+
+    def run(sign, *options):
+        (code,) = (code for code in blocks(OWN_DATA) if sign in code)
+        (tmp_path / 'shown.py').write_text(code.replace("'configs/", f"'{REPO / 'configs'}/"))
+        (tmp_path / 'small.py').write_text(SMALL.format('shown.py'))
+        options = 'train_dataloader.num_workers=0', 'val_dataloader.num_workers=0', *options
+        return tool(tmp_path, 'train.py', 'small.py', '--cfg-options', *options)
+
+    return run

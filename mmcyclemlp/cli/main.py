@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mmcyclemlp.files import PROJECT
 
-MAINS = ('train', 'test', 'infer', 'convert', 'publish', 'study')
+MAINS = ('train', 'test', 'infer', 'convert', 'publish', 'study', 'info')
 
 
 def main() -> int:

@@ -100,7 +100,7 @@ def _read(path: Path) -> Config:
         raise InputError(
             f'{_culprit(error, path)} is not valid Python ({cause.msg}, line {cause.lineno}); correct that line'
         ) from error
-    except ImportError as error:
+    except (ImportError, AssertionError) as error:  # the latter of a library that refuses another's version
         raise InputError(
             f'{path} needs a module that cannot be imported ({_first_cause(error)}); install it, or correct the config'
         ) from error
