@@ -296,6 +296,14 @@ def test_a_library_that_cannot_be_imported(tmp_path, monkeypatch, missing, messa
         load_config(tmp_path / 'detection.py')
 
 
+def test_a_base_of_a_library_that_is_not_installed(tmp_path, monkeypatch):
+    monkeypatch.setattr('mmengine.config.config.is_installed', lambda name: False)
+    monkeypatch.setattr('mmcyclemlp.dependencies.installed_version', lambda name: '')
+    (tmp_path / 'detection.py').write_text(DETECTION)
+    with pytest.raises(InputError, match="needs mmdet, which is not installed; run `pip install 'onedl-mmdetection>="):
+        load_config(tmp_path / 'detection.py')
+
+
 def test_a_base_of_a_library_is_found_without_parsing_its_metafiles(monkeypatch):
     monkeypatch.setattr('mmengine.config.utils.load', lambda path: pytest.fail(f'parsed {path}'))
     assert load_config(REPO / 'configs/cyclemlp/camvid_fpn_b1.py').model.decode_head.type == 'FPNHead'

@@ -14,6 +14,7 @@ from mmengine.config import config as mmengine_config
 from mmengine.config.utils import MODULE2PACKAGE, _get_external_cfg_base_path
 
 from mmcyclemlp.checkpoints import register_safe_loader
+from mmcyclemlp.dependencies import LIBRARIES, check_library
 from mmcyclemlp.errors import InputError
 from mmcyclemlp.files import PROJECT
 
@@ -101,6 +102,9 @@ def _read(path: Path) -> Config:
             f'{_culprit(error, path)} is not valid Python ({cause.msg}, line {cause.lineno}); correct that line'
         ) from error
     except (ImportError, AssertionError) as error:  # the latter of a library that refuses another's version
+        absent = re.match(r'(\w+) is not installed', str(error))  # of a base in a library
+        if absent and absent[1] in LIBRARIES:
+            check_library(absent[1])
         raise InputError(
             f'{path} needs a module that cannot be imported ({_first_cause(error)}); install it, or correct the config'
         ) from error
