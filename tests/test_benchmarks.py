@@ -339,6 +339,7 @@ def test_share_of_the_machines_rate():
     assert '| 0.11 |' in expected and '| expected |' in expected
 
 
+@pytest.mark.slow
 def test_command_line_and_document(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(models, 'stage_shapes', lambda batch: [(batch, 5, 5, 6)] * 4)
     out = tmp_path / 'out'

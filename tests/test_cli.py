@@ -250,7 +250,7 @@ def data_options(folder):
         ),
     ],
 )
-def test_what_can_be_mended_is_told_in_one_line(trained, tool, prepare, args, sentence):
+def test_user_errors_print_one_line_and_exit_with_status_2(trained, tool, prepare, args, sentence):
     if prepare:
         prepare(trained)
     code, _, error = tool(trained, *args)

@@ -182,7 +182,7 @@ def test_what_cannot_be_used_is_told(voc, tool, tmp_path):
         (['voc', 'x.json', '--classes', 'emu'], 'expected annotations to convert in voc, but none is left; see above'),
     ],
 )
-def test_what_can_be_mended_is_told_in_one_line(voc, tool, tmp_path, args, sentence):
+def test_user_errors_print_one_line_and_exit_with_status_2(voc, tool, tmp_path, args, sentence):
     code, _, error = tool('voc_to_coco.py', *args)
     assert code == 2 and error.startswith('error: ') and sentence in error and error.count('\n') == 1
     assert [path.name for path in tmp_path.iterdir()] == ['voc']

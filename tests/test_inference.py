@@ -540,7 +540,7 @@ def test_results_go_to_the_work_dirs(folder, infer):
         (['photos', '--device', 'gpu'], "expected a device of this machine, such as .*, but got 'gpu'"),
     ],
 )
-def test_what_can_be_mended_is_told_in_one_line(folder, infer, args, sentence):
+def test_user_errors_print_one_line_and_exit_with_status_2(folder, infer, args, sentence):
     (folder / 'empty').mkdir(exist_ok=True)
     code, _, error = infer('classifier', *args)
     assert code == 2 and re.fullmatch(rf'error: .*{sentence}.*\n', error), error

@@ -65,9 +65,7 @@ PARSER.add_argument(
 
 def cost_of(config: Path, shape: Optional[Tuple[int, int]], train_step: bool) -> Cost:
     """The cost, or why there is none, measured in a separate process, which has its own memory and may be killed."""
-    context = get_context('forkserver')
-    context.set_forkserver_preload(['measuring'])  # imported once for all configs
-    with ProcessPoolExecutor(1, mp_context=context, initializer=quiet) as pool:
+    with ProcessPoolExecutor(1, mp_context=get_context('spawn'), initializer=quiet) as pool:
         try:
             return pool.submit(measure, config, shape, train_step).result()
         except BrokenProcessPool:

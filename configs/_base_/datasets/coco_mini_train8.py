@@ -1,4 +1,4 @@
-# Eight images of COCO for training and validation alike, to see that a detector can learn them by heart. Their json
+# Eight images of COCO for training and validation alike, an overfit check of a detector. Their json
 # is made by tools/datasets/subset_coco.py: `indices=8` of the whole one would be judged by all its images.
 train_dataloader = dict(
     batch_size=1,
