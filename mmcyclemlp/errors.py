@@ -1,5 +1,6 @@
 """User errors: the commands print them as one line, without a traceback, and exit with status 2."""
 
+import signal
 import sys
 from contextlib import contextmanager
 from typing import Iterator
@@ -11,6 +12,14 @@ class InputError(ValueError):
 
 class MissingDependencyError(InputError, ImportError):
     """A package is missing or outside its tested versions; the message holds the command."""
+
+
+class RunStopped(Exception):
+    """A run was told to stop by a signal and has saved its state."""
+
+    def __init__(self, number: int, path: str):
+        self.number = number
+        super().__init__(f'stopped by {signal.Signals(number).name}; saved to {path}, and --resume goes on from there')
 
 
 def tell(error: InputError) -> None:

@@ -1,14 +1,17 @@
 """Writing files so that a reader, or a killed process, never leaves half of one."""
 
+import fcntl
 import json
 import os
+import re
 import uuid
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Iterator, Union
+from typing import IO, Any, Iterator, List, Union
 
 from .errors import InputError
 
+_CLAIMED: List[IO] = []  # open as long as the process lives
 _PACKAGE = Path(__file__).resolve().parent
 # Folder of configs/ and tools/: that of the checkout, or a copy in the installed package.
 PROJECT = _PACKAGE.parent if (_PACKAGE.parent / 'model-index.yml').is_file() else _PACKAGE / '.mim'
@@ -25,6 +28,8 @@ def written_whole(path: Union[str, os.PathLike]) -> Iterator[Path]:
     temporary = path.with_name(f'.{uuid.uuid4().hex}{path.suffix}')
     try:
         yield temporary
+        with temporary.open('rb') as file:
+            os.fsync(file.fileno())  # its content before its name, should the power fail
         os.replace(temporary, path)
     except OSError as error:
         raise InputError(
@@ -33,6 +38,33 @@ def written_whole(path: Union[str, os.PathLike]) -> Iterator[Path]:
         ) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def claim(folder: Union[str, os.PathLike]) -> None:
+    """Make a folder and keep it to this process until it ends, however it ends; remove what a killed one half wrote.
+
+    Raises:
+        InputError: it cannot be made or written to, or another process holds it.
+    """
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / '.lock').open('a')
+    except OSError as error:
+        raise InputError(
+            f'expected a folder to write to, but {folder} cannot be used ({error.strerror}); give another by --work-dir'
+        ) from error
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # unlike flock's, not inherited by processes that load data
+    except OSError as error:
+        raise InputError(
+            f'expected a work dir of its own, but another training writes to {folder}; wait for it, or give another by '
+            '--work-dir'
+        ) from error
+    _CLAIMED.append(file)
+    for path in folder.iterdir():
+        if re.fullmatch(r'\.[0-9a-f]{32}(\.\w+)?', path.name):
+            path.unlink()
 
 
 def write_json(path: Union[str, os.PathLike], content: Any) -> None:

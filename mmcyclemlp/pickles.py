@@ -6,7 +6,7 @@ import io
 import pickle
 import re
 from pickle import UnpicklingError
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional, Tuple, Union
 
 import numpy as np
 from mmengine.logging import HistoryBuffer
@@ -91,7 +91,7 @@ PLAIN = {
 }
 
 
-def torch_globals() -> List[Tuple[Callable, str]]:
+def torch_globals() -> List[Union[Callable, Tuple[Callable, str]]]:
     """For :func:`torch.serialization.safe_globals`; pass what was read through :func:`settled`."""
     return [(function, name) for name, function in NAMES.items()]
 

@@ -29,6 +29,7 @@ from torch.hub import tqdm  # or torch's stand-in, where it is not installed
 
 from . import pickles
 from .errors import InputError
+from .files import written_whole
 
 FILE_BYTES = 8 << 30
 JSON_BYTES = 2 << 30
@@ -195,6 +196,7 @@ def guard_libraries() -> None:
         file_handlers.update(dict.fromkeys(suffixes, handler))
     for name in ('get', 'get_text'):
         setattr(LocalBackend, name, _with(check_regular, getattr(LocalBackend, name)))
+    LocalBackend.put = _put  # by which checkpoints are written
     HTTPBackend.get = _downloaded
     HTTPBackend.get_text = lambda self, url, encoding='utf-8': _downloaded(self, url).decode(encoding)
     EpsImagePlugin.gs_binary = False  # PostScript is a program, and Ghostscript would run it
@@ -216,9 +218,18 @@ def _with(check: Callable, method: Callable) -> Callable:
     @functools.wraps(method)
     def checked(self: Any, filepath: Any, *args: Any, **kwargs: Any) -> Any:
         check(filepath)
-        return method(self, filepath, *args, **kwargs)
+        try:
+            return method(self, filepath, *args, **kwargs)
+        except UnicodeDecodeError as error:
+            raise InputError(f'expected text in UTF-8, but {filepath} holds other bytes; convert it') from error
 
     return checked
+
+
+def _put(self: Any, obj: bytes, filepath: Union[str, os.PathLike]) -> None:
+    Path(filepath).parent.mkdir(parents=True, exist_ok=True)
+    with written_whole(filepath) as temporary:
+        temporary.write_bytes(obj)
 
 
 def _downloaded(self: Any, filepath: str) -> bytes:

@@ -154,7 +154,7 @@ def test_what_a_checkpoint_would_have_mmengine_evaluate_or_delete_is_dropped(tmp
     content = dict(meta=dict(config='import os', epoch=1), message_hub=dict(runtime_info=info))
     found = read_checkpoint(saved(tmp_path / 'a.pth', content))
     assert found['meta'] == dict(epoch=1)
-    assert found['message_hub']['runtime_info'] == dict(best_ckpt_a='best_a.pth', n=1)
+    assert found['message_hub']['runtime_info'] == dict(best_ckpt_a='best_a.pth', keep_ckpt_ids=[], n=1)
 
 
 @pytest.mark.parametrize('number', [-1, 1e12, 1 << 50, '1', None])

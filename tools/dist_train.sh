@@ -3,7 +3,9 @@
 #
 #   tools/dist_train.sh CONFIG PROCESSES [arguments of tools/train.py]
 #
-# On several machines, run it on each with NNODES, NODE_RANK, MASTER_ADDR and perhaps PORT in the environment.
+# On several machines, run it on each with NNODES, NODE_RANK, MASTER_ADDR and perhaps PORT in the environment; each waits
+# NODE_TIMEOUT seconds (default: 300) for the others. MAX_RESTARTS=N starts a run that fails up to N times again, and it
+# goes on from its newest checkpoint.
 # dist_test.sh reads this file, and calls tools/test.py with CHECKPOINT as well.
 set -euo pipefail
 
@@ -11,6 +13,17 @@ case ${0##*/} in *test*) tool=test.py files=2 names='CONFIG CHECKPOINT' ;; *) to
 count=${*:files + 1:1}
 if ! [[ $count =~ ^[1-9][0-9]*$ ]]; then
   echo "usage: $0 $names PROCESSES [arguments of tools/$tool]" >&2
+  exit 2
+fi
+
+for name in NNODES NODE_RANK PORT MAX_RESTARTS NODE_TIMEOUT; do
+  if ! [[ ${!name:-0} =~ ^[0-9]+$ ]]; then
+    echo "error: $name expects a whole number, got '${!name}'; correct it" >&2
+    exit 2
+  fi
+done
+if [ "${NODE_RANK:-0}" -ge "${NNODES:-1}" ]; then
+  echo "error: NODE_RANK expects 0 to NNODES - 1 = $((${NNODES:-1} - 1)), got ${NODE_RANK:-0}; correct one of them" >&2
   exit 2
 fi
 
@@ -25,5 +38,6 @@ threads=$(($(nproc) / count))
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$((threads > 0 ? threads : 1))}
 export MKL_NUM_THREADS=${MKL_NUM_THREADS:-$OMP_NUM_THREADS}
 
-exec "${PYTHON:-python}" -m torch.distributed.run "${where[@]}" --nproc_per_node "$count" \
+exec "${PYTHON:-python}" "$(dirname "${BASH_SOURCE[0]}")/launch.py" "${where[@]}" --nproc_per_node "$count" \
+  --max_restarts "${MAX_RESTARTS:-0}" --rdzv_conf "timeout=${NODE_TIMEOUT:-300}" \
   "$(dirname "${BASH_SOURCE[0]}")/$tool" "${@:1:files}" --launcher pytorch "${@:files + 2}"

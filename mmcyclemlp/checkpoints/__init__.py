@@ -1,7 +1,7 @@
 """Checkpoints: reading files nobody vouches for, converting the authors' weights, checking that weights fit."""
 
 from .converting import Converted, convert, convert_file
-from .fitting import check_fits, load_strictly, unwrapped
+from .fitting import check_any_fits, check_fits, load_strictly, unwrapped
 from .reading import read_checkpoint, register_safe_loader
 from .state_dicts import arch_of
 from .zoo import create_model, list_models, register_scheme
@@ -9,6 +9,7 @@ from .zoo import create_model, list_models, register_scheme
 __all__ = [
     'Converted',
     'arch_of',
+    'check_any_fits',
     'check_fits',
     'convert',
     'convert_file',

@@ -10,7 +10,7 @@ from mmcyclemlp.errors import InputError
 
 from .converting import is_original, original_state_dict
 from .reading import PathLike
-from .state_dicts import arch_of, check_tensors, differences
+from .state_dicts import arch_of, check_tensors, differences, first
 
 
 def check_fits(model: nn.Module, checkpoint: Mapping[str, Any], path: PathLike) -> None:
@@ -27,11 +27,7 @@ def check_fits(model: nn.Module, checkpoint: Mapping[str, Any], path: PathLike) 
     """
     name = os.fspath(path)
     state_dict = checkpoint.get('state_dict', checkpoint)
-    if any(is_original(key) for key in original_state_dict(checkpoint)):
-        raise InputError(
-            f'expected weights of mmcyclemlp, but {name} holds original CycleMLP weights; convert them '
-            f'with `python tools/convert_checkpoint.py {name} CONVERTED.pth`'
-        )
+    _check_converted(checkpoint, name)
     check_tensors(state_dict, name)
     expected = unwrapped(model).state_dict()
     separating = differences(expected, state_dict)
@@ -48,6 +44,27 @@ def check_fits(model: nn.Module, checkpoint: Mapping[str, Any], path: PathLike) 
         "with, or give weights of the backbone alone by init_cfg=dict(type='Pretrained', "
         "checkpoint=FILE, prefix='backbone.')"
     )
+
+
+def check_any_fits(model: nn.Module, checkpoint: Mapping[str, Any], path: PathLike) -> None:
+    """Raise InputError for weights to start from of which not one has a name and a shape of the model's."""
+    expected, found = unwrapped(model).state_dict(), checkpoint['state_dict']
+    _check_converted(found, os.fspath(path))
+    check_tensors(found, os.fspath(path))
+    if not any(found[key].shape == getattr(expected.get(key.removeprefix('module.')), 'shape', None) for key in found):
+        raise InputError(
+            f'expected weights to start from, but none of {os.fspath(path)} ({first(found)}) fits the model of the '
+            f'config ({first(expected)}); give another checkpoint, or that of a backbone by '
+            "init_cfg=dict(type='Pretrained', checkpoint=FILE, prefix='backbone.')"
+        )
+
+
+def _check_converted(checkpoint: Mapping[str, Any], name: str) -> None:
+    if any(is_original(key) for key in original_state_dict(checkpoint)):
+        raise InputError(
+            f'expected weights of mmcyclemlp, but {name} holds original CycleMLP weights; convert them '
+            f'with `python tools/convert_checkpoint.py {name} CONVERTED.pth`'
+        )
 
 
 def load_strictly(model: nn.Module, checkpoint: Mapping[str, Any], path: PathLike) -> None:

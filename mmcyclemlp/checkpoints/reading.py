@@ -131,18 +131,26 @@ def _is_safetensors(path: Path, name: str) -> bool:
         check_regular(path)
         with path.open('rb') as file:
             head, size = file.read(9), os.fstat(file.fileno()).st_size
-        if head.startswith(b'PK') and zipfile.is_zipfile(path):
+        archive = head.startswith(b'PK') and _is_archive(path)
+        if archive:
             _check_archive(path, name, size)
     except FileNotFoundError as error:
         raise InputError(f'expected a checkpoint file, but {name} does not exist; check the path') from error
     except OSError as error:
         raise InputError(f'could not read {name} ({error.strerror}); check its permissions') from error
     # torch.save writes a zip archive, whose directory stands at the end.
-    if not head or (head.startswith(b'PK') and not zipfile.is_zipfile(path)):
+    if not head or (head.startswith(b'PK') and not archive):
         raise InputError(
             f'expected a whole checkpoint, but {name} is {"truncated" if head else "empty"}; copy or download it again'
         )
     return head[8:] == b'{' and int.from_bytes(head[:8], 'little') < size
+
+
+def _is_archive(path: Path) -> bool:
+    try:
+        return zipfile.is_zipfile(path)
+    except zipfile.BadZipFile:
+        return False
 
 
 def _check_archive(path: Path, name: str, size: int) -> None:
@@ -197,17 +205,18 @@ def _disarmed(checkpoint: Dict[str, Any], name: str) -> Dict[str, Any]:
     meta, hub = checkpoint.get('meta'), checkpoint.get('message_hub')
     if isinstance(meta, dict):
         meta.pop('config', None)
-        for unit in ('epoch', 'iter'):
+        for unit in ('epoch', 'iter', 'batches'):
             if type(meta.get(unit, 0)) is not int or not 0 <= meta.get(unit, 0) < 1 << 40:
                 raise InputError(
                     f'expected a number from 0 up for meta[{unit!r}], but {name} has {meta[unit]!r:.50}; take another'
                 )
-    info = hub.get('runtime_info') if isinstance(hub, dict) else None
-    for key, value in list(info.items()) if isinstance(info, dict) else ():
+    found = hub.get('runtime_info') if isinstance(hub, dict) else None
+    info: Dict[str, Any] = found if isinstance(found, dict) else {}
+    for key, value in list(info.items()):
         if str(key).startswith(('best_ckpt', 'last_ckpt')):
             info[key] = os.path.basename(value) if isinstance(value, str) else ''
             if not re.fullmatch(r'[\w.+-]+\.pth', info[key]):
                 del info[key]
-        elif key == 'keep_ckpt_ids' and not (isinstance(value, list) and all(type(i) is int for i in value)):
-            del info[key]
+        elif key in ('keep_ckpt_ids', 'old_ckpt_ids'):
+            info[key] = [number for number in value if type(number) is int] if isinstance(value, list) else []
     return checkpoint

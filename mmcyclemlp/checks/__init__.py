@@ -4,9 +4,17 @@ from mmengine import Config
 
 from .detection import check_annotations
 from .segmentation import check_masks
-from .start import check_pretrained, check_resumable, last_checkpoint
+from .start import check_pretrained, check_resumable, last_checkpoint, newest_checkpoint
 
-__all__ = ['check_annotations', 'check_data', 'check_masks', 'check_pretrained', 'check_resumable', 'last_checkpoint']
+__all__ = [
+    'check_annotations',
+    'check_data',
+    'check_masks',
+    'check_pretrained',
+    'check_resumable',
+    'last_checkpoint',
+    'newest_checkpoint',
+]
 
 
 def check_data(config: Config, *splits: str) -> None:

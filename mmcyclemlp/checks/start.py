@@ -1,10 +1,13 @@
 """Check the weights that a run starts from before the model is built."""
 
+import logging
+import re
 from pathlib import Path
-from typing import Any, Mapping, Optional
+from typing import Any, Dict, Mapping, Optional, Tuple
 
 import torch
 from mmengine import Config
+from mmengine.logging import print_log
 from mmengine.registry import MODELS
 
 from mmcyclemlp.checkpoints import arch_of, read_checkpoint
@@ -16,25 +19,44 @@ from mmcyclemlp.errors import InputError
 def last_checkpoint(work_dir: str) -> Optional[Path]:
     """The checkpoint last saved to a work dir, or None; the work dir may have been moved since."""
     note = Path(work_dir) / 'last_checkpoint'
-    if not note.is_file():
-        return None
-    noted = Path(note.read_text().strip())
-    return noted if noted.is_file() else Path(work_dir) / noted.name
+    noted = Path(note.read_text().strip()) if note.is_file() else Path()
+    return noted if noted.is_file() else Path(work_dir) / noted.name if noted.name else None
+
+
+def newest_checkpoint(work_dir: str) -> Optional[Tuple[Path, Dict[str, Any]]]:
+    """The newest checkpoint in a work dir that is whole, and its content; a word on newer ones that are not."""
+    found = [
+        (path.stat().st_mtime_ns, int(name[1] or 0), path)
+        for path in Path(work_dir).glob('*.pth')
+        if (name := re.fullmatch(r'(?:epoch|iter)_(\d+)\.pth|stopped\.pth', path.name)) and path.is_file()
+    ]
+    for _, _, path in sorted(found, reverse=True):
+        try:
+            return path, read_checkpoint(path)
+        except InputError as error:
+            print_log(f'{error}; looking for an older checkpoint', 'current', logging.WARNING)
+    return None
 
 
 def check_resumable(config: Config, checkpoint: Mapping[str, Any], path: Any) -> None:
     """Raise InputError for a checkpoint without the state of its run, or one whose run was complete."""
-    if not {'meta', 'message_hub', 'optimizer'} <= set(checkpoint):
+    if not all(isinstance(checkpoint.get(key), dict) for key in ('meta', 'message_hub', 'optimizer')):
         raise InputError(
             f'--resume expects a checkpoint with the state of its run, but {path} holds weights only; to '
             f'start from them, use --cfg-options load_from={path}'
         )
     for unit, limit in (('epoch', 'max_epochs'), ('iter', 'max_iters')):
         done, target = checkpoint['meta'].get(unit, 0), config.train_cfg.get(limit)
-        if target is not None and done >= target:
+        if target is not None and done > target:
             raise InputError(
                 f'--resume expects something left to do, but {path} has {done} of {target} {unit}s done; '
                 f'raise train_cfg.{limit} by --cfg-options, or test it'
+            )
+        if target is not None and done == target:
+            print_log(
+                f'{path} has {done} of {target} {unit}s done: nothing is left to train; to go on, raise '
+                f'train_cfg.{limit} by --cfg-options',
+                'current',
             )
 
 

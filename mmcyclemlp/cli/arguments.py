@@ -3,6 +3,7 @@
 import functools
 import os
 import sys
+import time
 from argparse import Action, ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from typing import Any, Callable, Optional, Sequence
 
@@ -24,6 +25,8 @@ def command(parser: ArgumentParser) -> Callable[[Callable[[Namespace], Optional[
             try:
                 return main(parser.parse_args(argv)) or 0
             except InputError as error:
+                if os.environ.get('RANK', '0') != '0':
+                    time.sleep(10)  # if the first process says the same, the launcher ends this one meanwhile
                 tell(error)
                 return 2
 
@@ -76,6 +79,13 @@ def add_run(parser: ArgumentParser) -> None:
         choices=['none', *LAUNCHERS],
         default='none',
         help='what started the processes of a distributed run; tools/dist_*.sh and tools/slurm_*.sh set it',
+    )
+    parser.add_argument(
+        '--timeout',
+        type=float,
+        default=1800,
+        metavar='S',
+        help='end a distributed run when its processes have waited S seconds for one of them (default: 1800)',
     )
     parser.add_argument(
         '--local-rank',

@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import subprocess
 import sys
+from datetime import timedelta
 from typing import Dict, Optional, Tuple
 
 import torch
@@ -22,11 +23,12 @@ LAUNCHERS: Dict[str, Tuple[str, Tuple[str, ...]]] = {
 }
 
 
-def init_processes(launcher: str, local_rank: Optional[int] = None) -> None:
+def init_processes(launcher: str, local_rank: Optional[int] = None, timeout: float = 1800) -> None:
     """Join the processes that a launcher started.
 
     On GPUs mmengine's Runner does the joining. Without them its choice of a CUDA device fails, so the processes
-    are joined here over gloo. ``local_rank`` is what old launchers hand over as an argument.
+    are joined here over gloo. ``local_rank`` is what old launchers hand over as an argument, ``timeout`` the seconds
+    for which a process waits for another.
 
     Raises:
         InputError: the launcher's variables are not in the environment, or there are fewer GPUs than processes.
@@ -51,7 +53,7 @@ def init_processes(launcher: str, local_rank: Optional[int] = None) -> None:
             )
         os.environ['MASTER_ADDR'] = '127.0.0.1'
     if get_device() == 'cpu':
-        _join_over_gloo(launcher)
+        _join_over_gloo(launcher, timeout)
     elif get_device() == 'cuda' and int(os.environ['LOCAL_RANK']) >= torch.cuda.device_count():
         raise InputError(
             f'expected one GPU a process, but process {int(os.environ["LOCAL_RANK"]) + 1} of this machine '
@@ -59,7 +61,7 @@ def init_processes(launcher: str, local_rank: Optional[int] = None) -> None:
         )
 
 
-def leave_processes() -> None:
+def leave_processes(status: int = 0) -> None:
     """End a distributed run, and with it the process; nothing may come after.
 
     gloo aborts a process whose peer is gone before it, hence the barrier. It also aborts now and then while the
@@ -74,10 +76,10 @@ def leave_processes() -> None:
     logging.shutdown()
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(0)
+    os._exit(status)
 
 
-def _join_over_gloo(launcher: str) -> None:
+def _join_over_gloo(launcher: str, timeout: float) -> None:
     os.environ.setdefault('MASTER_PORT', '29500')
     if launcher == 'slurm' and 'MASTER_ADDR' not in os.environ:
         os.environ['MASTER_ADDR'] = _slurm_host()
@@ -93,7 +95,7 @@ def _join_over_gloo(launcher: str) -> None:
         os.environ['OMP_NUM_THREADS'] = str(threads)
         torch.set_num_threads(threads)
     os.environ.setdefault('MKL_NUM_THREADS', os.environ['OMP_NUM_THREADS'])  # mmengine warns where it is not set
-    torch.distributed.init_process_group('gloo')
+    torch.distributed.init_process_group('gloo', timeout=timedelta(seconds=timeout))
 
 
 def _slurm_host() -> str:

@@ -36,11 +36,11 @@ def main(args: Namespace) -> None:
             f'--out expects a file in an existing folder, but {args.out.parent} is no folder; create it first'
         )
     config = load_config(args.config, args.cfg_options)
-    init_processes(args.launcher, args.local_rank)
+    init_processes(args.launcher, args.local_rank, args.timeout)
     config = edited(
         config,
         work_dir(args.work_dir, args.config, 'test'),
-        launched(args.launcher),
+        launched(args.launcher, args.timeout),
         {'load_from': args.checkpoint, 'resume': False},
     )
     if not config.get('test_dataloader'):

@@ -72,12 +72,13 @@ def scaled_learning_rate(config: Config) -> Changes:
     return {'auto_scale_lr.enable': True}
 
 
-def launched(launcher: str) -> Edit:
-    """``--launcher``: without GPUs, replace SyncBN by BN and wrap the model without device ids, as gloo needs."""
+def launched(launcher: str, timeout: float = 1800) -> Edit:
+    """``--launcher``: without GPUs, replace SyncBN by BN and wrap the model without device ids, as gloo needs;
+    with them, processes wait ``timeout`` seconds for one another."""
 
     def edit(config: Config) -> Changes:
         if launcher == 'none' or get_device() != 'cpu':
-            return {'launcher': launcher}
+            return {'launcher': launcher, **({} if launcher == 'none' else {'env_cfg.dist_cfg.timeout': timeout})}
         wrapper = dict(
             type='mmengine.MMDistributedDataParallel',
             broadcast_buffers=False,

@@ -82,7 +82,7 @@ def _check_names(config: Config, path: Path) -> None:
     """Refuse what would run code by its name, in a config that is no program: mmengine imports and calls whatever a
     ``type`` with dots names, and the libraries evaluate a few other settings."""
     for where, section in walk(config):
-        for key in {'type', 'constructor', 'dtype', 'ops', 'warp_mode'} & set(section):
+        for key in {'type', '_scope_', 'default_scope', 'constructor', 'dtype', 'ops', 'warp_mode'} & set(section):
             if not re.fullmatch(r'\w+|(mm[a-z]+\.|torchvision/)[A-Z]\w*', str(section[key])):
                 raise InputError(
                     f'{path}: {f"{where}." if where else ""}{key} is {section[key]!r:.100}, but only a config in '

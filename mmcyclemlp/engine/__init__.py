@@ -6,8 +6,10 @@ from mmcyclemlp.datasets.load_images import LoadReadableImage
 from mmcyclemlp.errors import input_errors
 
 from .amp import CpuAmpOptimWrapper
+from .checkpoint import EndHook, WholeCheckpointHook
 from .cross_entropy import MeanCrossEntropy
 from .curves import CurvesHook
+from .randomness import RandomStatesHook
 from .runner import ConsoleRunner
 from .schedule import ResumeScheduleHook
 from .train_accuracy import TrainAccuracyHook
@@ -16,10 +18,13 @@ __all__ = [
     'ConsoleRunner',
     'CpuAmpOptimWrapper',
     'CurvesHook',
+    'EndHook',
     'LoadReadableImage',
     'MeanCrossEntropy',
+    'RandomStatesHook',
     'ResumeScheduleHook',
     'TrainAccuracyHook',
+    'WholeCheckpointHook',
     'input_errors',
     'load_config',
 ]

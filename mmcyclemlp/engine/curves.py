@@ -58,6 +58,7 @@ class CurvesHook(Hook):
         if self._rows is None:
             return
         unit, done = self._progress(runner)
+        self._rows = [row for row in self._rows if row[unit] != str(done)]  # of a validation that is done again
         last = int(self._rows[-1][unit]) if self._rows else 0
         window = done - last if self._iteration_based else len(runner.train_dataloader)
         values = {**_training_means(runner, window), **_test_values(metrics or {})}

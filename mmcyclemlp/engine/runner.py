@@ -4,10 +4,14 @@ import logging
 from typing import Any, Dict, Mapping, Optional
 
 from mmengine.logging import MMLogger
-from mmengine.runner import Runner
-from mmengine.runner.checkpoint import _load_checkpoint_to_model
+from mmengine.runner import IterBasedTrainLoop, Runner
+from mmengine.runner.checkpoint import _load_checkpoint, _load_checkpoint_to_model
 
-from mmcyclemlp.checkpoints import check_fits, load_strictly, unwrapped
+from mmcyclemlp.checkpoints import check_any_fits, check_fits, load_strictly, register_safe_loader, unwrapped
+from mmcyclemlp.errors import InputError
+
+from .checkpoint import EndHook, progress, run_of
+from .randomness import RandomStatesHook
 
 # What mmengine says about itself in every run.
 NOISE = (
@@ -23,8 +27,10 @@ class ConsoleRunner(Runner):
     """Runner that keeps its start-up blobs (environment, config, hooks; 300 lines) to the log file."""
 
     _given: Optional[Dict[str, Any]] = None
+    _meta: Dict[str, Any] = {}
 
     def __init__(self, *args: Any, **kwargs: Any):
+        register_safe_loader()  # which also has checkpoints written whole
         super().__init__(*args, **kwargs)
         for handler in self.logger.handlers:
             handler.removeFilter(_is_one_line)
@@ -46,15 +52,74 @@ class ConsoleRunner(Runner):
         """As mmengine's, but of the checkpoint that was given."""
         checkpoint, self._given = self._given, None
         if checkpoint is None:
-            return super().load_checkpoint(filename, *args, **kwargs)
+            checkpoint, self._strict = _load_checkpoint(filename, 'cpu'), False
+            checkpoint = dict(checkpoint if 'state_dict' in checkpoint else {'state_dict': checkpoint})
+        self._meta = checkpoint.get('meta', {})
         self.call_hook('after_load_checkpoint', checkpoint=checkpoint)  # EMAHook swaps weights in it
         if self._strict:
             load_strictly(self.model, checkpoint, filename)
         else:
+            check_any_fits(self.model, checkpoint, filename)
             _load_checkpoint_to_model(unwrapped(self.model), checkpoint)
         self._has_loaded = True
         self.logger.info(f'Load checkpoint from {filename}')
         return checkpoint
+
+    def register_hooks(self, default_hooks: Optional[dict] = None, custom_hooks: Optional[list] = None) -> None:
+        """As mmengine's, with the hooks by which a run can be interrupted and resumed anywhere."""
+        default_hooks = {'checkpoint': dict(type='CheckpointHook', interval=1), **(default_hooks or {})}
+        if (
+            isinstance(default_hooks['checkpoint'], dict)
+            and default_hooks['checkpoint'].get('type') == 'CheckpointHook'
+        ):
+            default_hooks['checkpoint'] = {**default_hooks['checkpoint'], 'type': 'WholeCheckpointHook'}
+        super().register_hooks(default_hooks, custom_hooks)
+        self._end = EndHook()
+        self.register_hook(RandomStatesHook())
+        self.register_hook(self._end)
+
+    def train(self) -> Any:
+        """As mmengine's, but it takes signals: see :class:`EndHook`."""
+        with self._end.listening():
+            return super().train()
+
+    def resume(self, filename: str, *args: Any, **kwargs: Any) -> None:
+        """As mmengine's; InputError for a state that is not that of a run, and a word on what has changed."""
+        try:
+            super().resume(filename, *args, **kwargs)
+        except InputError:
+            raise
+        except (AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+            raise InputError(
+                f'{filename} holds a state from which this run cannot be resumed ({type(error).__name__}: {error}); '
+                f'give another checkpoint, or start from its weights by --cfg-options load_from={filename}'
+            ) from error
+        most = (self.epoch + 1) * len(self.train_dataloader.dataset)
+        if not isinstance(self.train_loop, IterBasedTrainLoop) and self.iter > most:
+            raise InputError(
+                f'{filename} is said to hold {self.iter:,} iterations in {self.epoch} epochs, but of this data there '
+                f'are at most {most:,}; give another checkpoint'
+            )
+        meta, now = self._meta, run_of(self)
+        for key, unit in (('processes', 'processes'), ('batch', 'images in an iteration')):
+            if meta.get(key, now[key]) != now[key]:
+                self.logger.warning(
+                    f'resumed with {now[key]} {unit} instead of {meta[key]}: an epoch has another number of '
+                    'iterations, and the learning rate, which stays, was meant for the other number'
+                )
+
+    def call_hook(self, fn_name: str, **kwargs: Any) -> None:
+        """As mmengine's. A validation that was due when the run was interrupted is done before it goes on."""
+        super().call_hook(fn_name, **kwargs)
+        if fn_name != 'before_train' or not self._resume or self.val_loop is None:
+            return
+        self.train_loop._decide_current_val_interval()
+        loop, done = self.train_loop, progress(self)
+        last = done == (loop.max_iters if isinstance(loop, IterBasedTrainLoop) else loop.max_epochs)
+        due = done >= max(1, loop.val_begin) and (done % loop.val_interval == 0 or last)
+        if due and self.message_hub.runtime_info.get('scored') != done:
+            self.logger.info('The validation that was cut off is done first')
+            self.val_loop.run()
 
     def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
         """As mmengine's, with filters on what goes to the console."""

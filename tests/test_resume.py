@@ -1,0 +1,219 @@
+"""Runs that are interrupted and resumed; the long form of it is `make soak`."""
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+
+import pytest
+import torch
+
+from mmcyclemlp.checkpoints import read_checkpoint
+from mmcyclemlp.checks import newest_checkpoint
+from mmcyclemlp.engine import EndHook, RandomStatesHook, checkpoint
+from mmcyclemlp.errors import InputError
+from mmcyclemlp.files import claim
+
+from .helpers import REPO
+from .soak.kills import differences, end, killed_in_write, log, start, write_config
+from .test_engine_runner import Line, runner
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope='module')
+def straight(tmp_path_factory):
+    """Folder, work dir and arguments of a run of a config that was never interrupted, made once."""
+    folder, done = tmp_path_factory.mktemp('straight'), {}
+
+    def run(name):
+        if name not in done:
+            done[name] = write_config(folder, name)
+            assert end(start(folder, [done[name], '--deterministic', '--work-dir', name])) == 0, log(folder)
+        return folder, folder / name, [done[name], '--deterministic', '--work-dir']
+
+    return run
+
+
+@pytest.mark.parametrize('name, number, when', [('all', 4, 'half'), ('iterations-workers', 9, 'before')])
+def test_a_killed_run_ends_as_one_that_never_stopped(straight, name, number, when):
+    folder, whole, args = straight(name)
+    work_dir = f'{name}-{number}'
+    assert end(start(folder, [*args, work_dir], killed_in_write(number, when))) == -signal.SIGKILL, log(folder)
+    assert end(start(folder, [*args, work_dir, '--resume'])) == 0, log(folder)
+    assert differences(whole, folder / work_dir) == []
+
+
+def told_to_stop(number):
+    """Send a signal to this process in its sixth iteration, the second of the second epoch."""
+
+    def prepare():
+        before = RandomStatesHook.before_train_iter
+
+        def sixth(self, runner, batch_idx, data_batch=None):
+            if runner.iter == 5:
+                os.kill(os.getpid(), number)
+            before(self, runner, batch_idx, data_batch)
+
+        RandomStatesHook.before_train_iter = sixth
+
+    return prepare
+
+
+def test_a_run_that_is_told_to_stop_saves_and_goes_on_within_the_epoch(straight):
+    number = signal.SIGTERM
+    folder, whole, args = straight('all')
+    assert end(start(folder, [*args, 'stopped'], told_to_stop(number))) == 128 + number, log(folder)
+    assert f'stopped by {number.name}; saved to {folder}/stopped/stopped.pth, and --resume goes on' in log(folder)
+    assert read_checkpoint(folder / 'stopped/stopped.pth')['meta']['iter'] == 6
+    assert end(start(folder, [*args, 'stopped', '--resume'])) == 0, log(folder)
+    assert differences(whole, folder / 'stopped') == []
+    shutil.rmtree(folder / 'stopped')
+
+
+def test_a_damaged_checkpoint_is_passed_over_in_favour_of_an_older_one(straight):
+    folder, whole, args = straight('all')
+    shutil.copytree(whole, folder / 'damaged')
+    data = bytearray((folder / 'damaged/epoch_3.pth').read_bytes())
+    data[len(data) // 2] ^= 1
+    (folder / 'damaged/epoch_3.pth').write_bytes(data)
+    assert end(start(folder, [*args, 'damaged', '--resume'])) == 0, log(folder)
+    assert 'epoch_3.pth is damaged: the checksum of' in log(folder)
+    assert differences(whole, folder / 'damaged') == []
+
+
+def test_a_run_resumed_elsewhere_leaves_the_first_alone_and_tells_what_changed(straight):
+    folder, whole, args = straight('all')
+    before = {path.name: path.read_bytes() for path in whole.iterdir() if path.is_file()}
+    changed = ['--resume', 'all/epoch_2.pth', '--cfg-options', 'train_dataloader.batch_size=8']
+    assert end(start(folder, [*args, 'elsewhere', *changed])) == 0, log(folder)
+    assert 'resumed with 8 images in an iteration instead of 16' in log(folder)
+    assert before == {path.name: path.read_bytes() for path in whole.iterdir() if path.is_file()}
+    assert (folder / 'elsewhere/epoch_3.pth').exists()
+
+
+def test_a_loss_that_is_not_finite_ends_the_run(straight):
+    folder, _, args = straight('all')
+    assert end(start(folder, [*args, 'lost', '--cfg-options', 'optim_wrapper.optimizer.lr=1e30'])) == 2, log(folder)
+    last = log(folder).splitlines()[-1]
+    assert last.startswith('error: the loss is nan in iteration ') and 'the learning rate was 1e+30: lower it' in last
+    assert not list((folder / 'lost').glob('*.pth'))
+
+
+def test_weights_that_are_not_finite_are_not_saved(tmp_path):
+    class Broken(RandomStatesHook):
+        def after_train_epoch(self, runner):
+            if runner.epoch == 1:
+                runner.model.w.data.fill_(float('nan'))
+
+    Broken.priority = 'VERY_HIGH'
+    with pytest.raises(InputError, match=r'weights are not finite .* \(w and 0 more\).*the last good .*epoch_1.pth'):
+        runner(tmp_path, Line(), epochs=3, hooks=[Broken()]).train()
+    assert newest_checkpoint(tmp_path)[0].name == 'epoch_1.pth'
+    assert [path.name for path in tmp_path.glob('*.pth')] == ['epoch_1.pth']
+
+
+def test_a_full_disk_leaves_the_last_checkpoint(tmp_path, monkeypatch):
+    written = []
+
+    def full(file):
+        written.append(file)
+        if len(written) > 2:  # a checkpoint and its note
+            raise OSError(28, 'No space left on device')
+
+    monkeypatch.setattr('mmcyclemlp.files.os.fsync', full)
+    with pytest.raises(InputError, match=r'could not write .*epoch_2.pth \(No space left on device\); check'):
+        runner(tmp_path, Line(), epochs=3).train()
+    assert newest_checkpoint(tmp_path)[0].name == 'epoch_1.pth'
+    assert not list(tmp_path.glob('.*.pth'))
+
+
+@pytest.mark.parametrize('iterations', [5, 10**9])
+def test_more_iterations_than_there_are_data_are_refused(tmp_path, iterations):
+    runner(tmp_path, Line()).train()
+    content = read_checkpoint(tmp_path / 'epoch_1.pth')
+    content['meta']['iter'] = iterations
+    torch.save(content, tmp_path / 'forged.pth')
+    resumed = runner(tmp_path, Line(), epochs=3, load_from=tmp_path / 'forged.pth', resume=True)
+    resumed.give(read_checkpoint(tmp_path / 'forged.pth'))
+    if iterations == 5:
+        resumed.train()
+    else:
+        with pytest.raises(InputError, match=r'said to hold 1,000,000,000 iterations in 1 epochs'):
+            resumed.train()
+
+
+def test_a_state_of_something_else_is_refused(tmp_path):
+    runner(tmp_path, Line()).train()
+    content = dict(read_checkpoint(tmp_path / 'epoch_1.pth'), optimizer=dict(param_groups='x'), message_hub={})
+    resumed = runner(tmp_path, Line(), epochs=3, load_from=tmp_path / 'epoch_1.pth', resume=True)
+    resumed.give(content)
+    with pytest.raises(InputError, match=r'epoch_1.pth holds a state from which this run cannot be resumed'):
+        resumed.train()
+
+
+def test_weights_of_which_none_fits_are_refused(tmp_path):
+    begun = runner(tmp_path, Line(), load_from=tmp_path / 'other.pth')
+    begun.give(dict(state_dict={'w': torch.zeros(7), 'v': torch.zeros(1)}), strict=False)
+    with pytest.raises(InputError, match=r'none of .*other.pth \(w, v\) fits the model of the config \(w\)'):
+        begun.train()
+
+
+def test_a_work_dir_is_held_by_one_process_and_freed_by_its_death(tmp_path):
+    half = tmp_path / f'.{"0" * 32}.pth'
+    child = os.fork()
+    if not child:
+        claim(tmp_path)
+        half.touch()
+        (tmp_path / 'claimed').touch()
+        time.sleep(60)
+        os._exit(0)
+    while not (tmp_path / 'claimed').exists():
+        time.sleep(0.01)
+    with pytest.raises(InputError, match='another training writes to'):
+        claim(tmp_path)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    claim(tmp_path)
+    assert not half.exists()  # what it left half-written
+    with pytest.raises(InputError, match=r'claimed cannot be used \(.*\); give another by --work-dir'):
+        claim(tmp_path / 'claimed')
+
+
+def test_a_second_signal_ends_the_process_at_once(monkeypatch):
+    ended, now = [], [100.0]
+    monkeypatch.setattr(checkpoint.os, '_exit', ended.append)
+    monkeypatch.setattr(checkpoint.time, 'monotonic', lambda: now[0])
+    before = signal.getsignal(signal.SIGTERM)
+    with EndHook().listening():
+        for after in (0, 1, 5):  # a launcher passes the first on within a second
+            now[0] += after
+            signal.raise_signal(signal.SIGTERM)
+            assert ended == ([143] if after == 5 else [])
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+@pytest.mark.parametrize(
+    'variables, sentence',
+    [
+        (dict(NNODES='two'), "NNODES expects a whole number, got 'two'"),
+        (dict(NNODES='2', NODE_RANK='2'), 'NODE_RANK expects 0 to NNODES - 1 = 1, got 2'),
+        (dict(PORT='http'), "PORT expects a whole number, got 'http'"),
+        (dict(MAX_RESTARTS='-1'), "MAX_RESTARTS expects a whole number, got '-1'"),
+    ],
+)
+def test_wrong_variables_of_the_scripts_are_told(variables, sentence):
+    done = subprocess.run(
+        [REPO / 'tools/dist_train.sh', 'a.py', '2'], env={**os.environ, **variables}, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout) == (2, '')
+    assert done.stderr.startswith(f'error: {sentence}; correct ') and done.stderr.count('\n') == 1
+
+
+def test_an_input_error_of_two_processes_is_told_once(tmp_path):
+    done = subprocess.run(
+        [REPO / 'tools/dist_train.sh', 'none.py', '2'], cwd=tmp_path, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 2
+    assert done.stderr == 'error: expected a config, but none.py does not exist; check the path\n'
