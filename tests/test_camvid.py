@@ -1,5 +1,6 @@
 """CamVid in both layouts, made and real, and the configs trained on it."""
 
+import csv
 import tarfile
 
 import numpy as np
@@ -65,6 +66,17 @@ def test_recipes_are_chosen_on_the_last_fifth_of_each_training_video(tmp_path):
     assert names['dev'] == ['0001TP_0019.jpg', '0001TP_0020.jpg', '0016E5_019.jpg', '0016E5_020.jpg']
     assert sorted(names['fit'] + names['dev']) == names['train'] and len(names['fit']) == 18
     assert not {*names['train']} & {*names['val']}
+
+
+@pytest.mark.parametrize('name', CONFIGS)
+def test_the_configs_hold_the_best_recipe_of_the_development_part(name):
+    with (REPO / 'docs/results/camvid/recipes.csv').open() as file:
+        tried = [row for row in csv.DictReader(file) if row['network'] == name]
+    best = max(tried, key=lambda row: float(row['dev_mIoU']))
+    config = load_config(CONFIGS[name])
+    assert len(tried) == 4 and config.optim_wrapper.optimizer.lr == float(best['rate'])
+    steps = [step.type for step in config.train_dataloader.dataset.pipeline]
+    assert ('PhotoMetricDistortion' in steps) == (best['recipe'] == 'distorted')
 
 
 def test_what_is_not_there_is_told(tmp_path):

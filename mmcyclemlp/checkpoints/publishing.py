@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 from typing import Any, Dict, Mapping
 
+import safetensors.torch
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from mmcyclemlp.files import written_whole
@@ -39,7 +39,8 @@ def publish(state_dict: Mapping[str, Tensor], meta: Dict[str, Any], target: Path
     }
     with written_whole(target) as temporary:
         if target.suffix == '.safetensors':
-            save_file(weights, temporary, metadata=dict(format='pt', mmcyclemlp=json.dumps(meta)))
+            metadata = dict(format='pt', mmcyclemlp=json.dumps(meta))
+            temporary.write_bytes(safetensors.torch.save(weights, metadata))
         else:
             torch.save(dict(meta=meta, state_dict=weights), temporary)
     digest = hashlib.sha256(target.read_bytes()).hexdigest()[:8]
