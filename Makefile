@@ -20,7 +20,7 @@ help:
 	@echo 'make demo-segmentation   the same, pixel by pixel (8 minutes, after a set-up as for make demo)'
 	@echo 'make test   the tests, after a set-up with compiled operators (about 10 minutes, once)'
 	@echo 'make test-fast   the quick ones among them: no training, no GPU, no network'
-	@echo 'make soak   kills 40 runs, damages files for 10 minutes, and draws 2,000 examples of each operator (35 minutes)'
+	@echo 'make soak   kills 40 runs, damages files for 10 minutes, and draws 2,000 examples of each operator (long)'
 	@echo 'make env    only the environment, in $(VENV)'
 	@echo "make ops    the environment with mmcv's operators compiled, for detection and backend='deform_conv'"
 	@echo 'make lint   ruff, mypy, codespell, shellcheck'

@@ -1,4 +1,4 @@
-"""`make soak`: what the tests do a few times, for half an hour.
+"""`make soak`: what the tests do a few times, for long.
 
     python -m tests.soak [--kills 40] [--examples 2000] [--minutes 10] [--seed 0]
 
