@@ -66,7 +66,7 @@ setup(
     license='Apache-2.0',
     python_requires='>=3.10',
     packages=find_packages(include=['mmcyclemlp', 'mmcyclemlp.*']),
-    package_data={'mmcyclemlp': ['py.typed']},
+    package_data={'mmcyclemlp': ['py.typed', 'checkpoints/weights/*.safetensors']},
     install_requires=requirements('runtime') + requirements('mminstall'),
     entry_points={'console_scripts': ['mmcyclemlp = mmcyclemlp.cli.main:main']},
     extras_require={

@@ -105,7 +105,7 @@ def test_another_head_and_other_channels(published, trained):
 
 
 def test_wrong_names_and_arguments(published, tmp_path):
-    assert mmcyclemlp.list_models() == tuple(f'cyclemlp_{name}' for name in ('b1', 'b2', 'b3', 'b4', 'b5'))
+    assert mmcyclemlp.list_models() == tuple(f'cyclemlp_{name}' for name in ('b1', 'b2', 'b3', 'b4', 'b5', 'digits'))
     with pytest.raises(
         InputError, match=r"unknown model 'cyclemlp_b6'; did you mean cyclemlp_b.*There are cyclemlp_b1, "
     ):

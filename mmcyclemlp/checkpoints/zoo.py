@@ -24,7 +24,6 @@ from .state_dicts import arch_of, differences
 SCHEME = 'cyclemlp://'
 RELEASE = 'https://github.com/ShoufaChen/CycleMLP/releases/download/v0.1/'
 BUNDLED = Path(__file__).with_name('weights')
-DIGIT = (78.0, 78.0, 78.0), (96.0, 96.0, 96.0)
 
 
 class Weights(NamedTuple):
@@ -56,6 +55,41 @@ ZOO: Dict[str, Weights] = {
     'b3': Weights('b3', f'{RELEASE}CycleMLP_B3.pth', top1=82.42, top5=96.07),
     'b4': Weights('b4', f'{RELEASE}CycleMLP_B4.pth', crop=0.875, top1=82.96, top5=96.33),
     'b5': Weights('b5', f'{RELEASE}CycleMLP_B5.pth', crop=0.875, top1=83.25, top5=96.44),
+    # Of this package; their metrics are in docs/model_zoo.md.
+    'digits': Weights(
+        'nano',
+        'digits_nano-646e2451.safetensors',
+        num_classes=10,
+        input_size=32,
+        crop=1.0,
+        mean=(78.0, 78.0, 78.0),
+        std=(96.0, 96.0, 96.0),
+        top1=99.44,
+        source="scikit-learn's digits, held-out fifth",
+        sha256='646e245136be8774aeee28db24a28c74530a6c8c19e2add92081a8e770138a4e',
+    ),
+    'digit-scenes_retinanet': Weights(
+        'nano',
+        'digit-scenes_retinanet_nano-aff717a1.safetensors',
+        task='detection',
+        num_classes=10,
+        input_size=128,
+        crop=1.0,
+        mean=(78.0, 78.0, 78.0),
+        std=(96.0, 96.0, 96.0),
+        sha256='aff717a1970746f070b3c26af0216698fba073664f945bcfa91c449a359c64b8',
+    ),
+    'digit-scenes_fpn': Weights(
+        'nano',
+        'digit-scenes_fpn_nano-eb7fb4a1.safetensors',
+        task='segmentation',
+        num_classes=11,
+        input_size=128,
+        crop=1.0,
+        mean=(78.0, 78.0, 78.0),
+        std=(96.0, 96.0, 96.0),
+        sha256='eb7fb4a1313462b957d9949fb837e43756294ba4a9f670f110be053669dbf7f4',
+    ),
 }
 
 
@@ -134,7 +168,7 @@ def fetch(weights: Weights) -> Path:
         InputError: it cannot be downloaded, or is not the file that it was.
     """
     if '://' not in weights.url:
-        return BUNDLED / weights.url
+        return BUNDLED / weights.url  # its name holds the start of its SHA-256
     path = Path(torch.hub.get_dir(), 'checkpoints', weights.url.rsplit('/', 1)[1])
     if not path.is_file():
         for attempt in ('first', 'second'):
