@@ -1,5 +1,6 @@
 """CycleMLP on the OpenMMLab libraries; importing it registers the backbone, and ``cyclemlp://NAME`` for its weights."""
 
+from importlib import import_module
 from typing import Any
 
 from .dependencies import check_library
@@ -14,7 +15,7 @@ from .models import CycleMLP  # noqa: E402
 
 register_scheme()
 
-__all__ = ['CycleMLP', 'Predictor', '__version__', 'create_model', 'list_models', 'models']
+__all__ = ['CycleMLP', 'Predictor', '__version__', 'create_model', 'export', 'list_models', 'models']
 
 
 def __getattr__(name: str) -> Any:
@@ -22,4 +23,6 @@ def __getattr__(name: str) -> Any:
         from .inference.predictor import Predictor
 
         return Predictor
+    if name == 'export':
+        return import_module('.export', __name__)
     raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

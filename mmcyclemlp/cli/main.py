@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mmcyclemlp.files import PROJECT
 
-MAINS = ('train', 'test', 'infer', 'convert', 'publish', 'study', 'info')
+MAINS = ('train', 'test', 'infer', 'convert', 'export', 'publish', 'study', 'info')
 
 
 def main() -> int:

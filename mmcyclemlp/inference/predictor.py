@@ -3,6 +3,7 @@
 import json
 import os
 from importlib import import_module
+from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Tuple, Union
 
 import numpy as np
@@ -15,10 +16,12 @@ from mmengine.registry import DATASETS, MODELS, init_default_scope
 from mmengine.structures import BaseDataElement
 
 from mmcyclemlp.checkpoints import load_strictly, read_checkpoint
+from mmcyclemlp.checkpoints.state_dicts import first
 from mmcyclemlp.config import load_config
 from mmcyclemlp.config.walk import dataset_sections, name_of
 from mmcyclemlp.errors import InputError
 
+from .exported import SUFFIXES, Exported
 from .failures import about
 from .fonts import drawable
 from .media import Failed, Picture, read
@@ -44,7 +47,8 @@ class Predictor:
 
     Args:
         config (str | os.PathLike | Config): of mmdet, mmpretrain or mmseg, with a ``test_dataloader``.
-        checkpoint (str | os.PathLike): file of exactly this model, or its URL.
+        checkpoint (str | os.PathLike): file of exactly this model, or its URL; or a file that
+            :func:`mmcyclemlp.export` made of it, ``.onnx`` or ``.xml``.
         device (str, optional): such as ``cpu`` or ``cuda:1``; default: a GPU if there is one.
         batch_size (int): most images at once. Only such are put together that are of one size after the pipeline,
             since padding would change what CycleMLP sees.
@@ -71,18 +75,27 @@ class Predictor:
             )
         if batch_size < 1:
             raise InputError(f'batch_size expects a number from 1 up, got {batch_size}')
-        device = check_device(device)
-        weights = read_checkpoint(checkpoint)
+        exported = Exported(checkpoint) if Path(checkpoint).suffix in SUFFIXES else None
+        device = check_device(device or ('cpu' if exported else None))
+        if exported and device != 'cpu':
+            raise InputError(f'expected device cpu for an exported model, but got {device}; leave it out')
+        weights = exported.meta if exported else read_checkpoint(checkpoint)
         init_default_scope(scope)
         section = next(section for _, section in dataset_sections(config, 'test') if 'pipeline' in section)
+        self.scope, self.steps = scope, section['pipeline']
         self.model = build_model(config, device).eval()
-        load_strictly(self.model, weights, checkpoint)
-        names = [name_of(transform) for transform in section['pipeline']]
-        self.pipeline = Compose([step for step, name in zip(section['pipeline'], names) if not name.startswith('Load')])
+        if exported:
+            exported.put_into(self.model, scope)
+        else:
+            load_strictly(self.model, weights, checkpoint)
+        names = [name_of(step) for step in self.steps]
+        self.pipeline = Compose([step for step, name in zip(self.steps, names) if not name.startswith('Load')])
         # A dataset that holds its images in memory, as CIFAR-10 and Digits do, gives them in RGB.
         self.reads_bgr = any(name in ('LoadImageFromFile', 'LoadReadableImage') for name in names)
         self.batch_size = batch_size
-        self.style = Style(*_classes(section, weights), json.dumps(config.get('visualizer') or {}))
+        trained = weights if exported else weights.get('meta', {})
+        names_and_colours = _classes(section, trained.get('dataset_meta'), exported is not None)
+        self.style = Style(*names_and_colours, json.dumps(config.get('visualizer') or {}))
         module, name = TASKS[scope]
         self._kind = getattr(import_module(f'.{module}', __package__), name)
         self._kind.visualizer(self.style)  # raises for one that is not registered
@@ -192,10 +205,15 @@ def _check_finite(sample: BaseDataElement) -> None:
             )
 
 
-def _classes(section: dict, checkpoint: Dict[str, Any]) -> Tuple[Any, Any]:
+def _classes(section: dict, trained: Dict[str, Any], exported: bool) -> Tuple[Any, Any]:
     """Names and colours of the classes: what the model was trained on, else the config's; either may be None."""
     meta = dict(DATASETS.build(dict(section, pipeline=[], lazy_init=True)).metainfo)
-    trained = checkpoint.get('meta', {}).get('dataset_meta') or {}
-    meta.update({key.lower(): value for key, value in trained.items() if value})
+    own = meta.get('classes')
+    meta.update({key.lower(): value for key, value in (trained or {}).items() if value})
     classes, palette = meta.get('classes'), meta.get('palette')
+    if exported and own and list(own) != list(classes):
+        raise InputError(
+            f'expected an exported model of the classes that the config has ({first(own)}), but the file has others '
+            f'({first(classes)}); give its own config'
+        )
     return classes and tuple(map(str, classes)), palette and tuple(map(tuple, palette))

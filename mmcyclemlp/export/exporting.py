@@ -1,0 +1,165 @@
+"""Writing a model in the form of another runtime."""
+
+import json
+import logging
+import os
+import tempfile
+import warnings
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Callable, Iterator, List, Optional, Union
+
+import torch
+from torch import Tensor, nn
+from torch.fx.experimental import _config as symbolic
+
+from mmcyclemlp.errors import InputError
+from mmcyclemlp.inference.exported import KEY, Exported, library
+from mmcyclemlp.inference.predictor import Predictor
+
+from .graph import Graph, any_size
+from .parity import Difference, check, compare, table
+
+FORMATS = {'onnx': '.onnx', 'openvino': '.xml', 'torch-export': '.pt2', 'aoti': '.pt2'}
+PRECISIONS = {'onnx': ('fp32', 'int8'), 'openvino': ('fp32', 'bf16', 'int8')}
+OPSET = 20  # the first with GELU as an operator
+Run = Callable[[Tensor], List[Tensor]]
+EXAMPLE = (2, 352, 416)  # batch, height, width: no map of any level is 1 wide, which would become a constant
+
+
+def export(
+    source: Union[Predictor, nn.Module],
+    out: Union[str, os.PathLike],
+    format: str = 'onnx',
+    precision: str = 'fp32',
+    check_parity: bool = True,
+    calibration: Optional[Any] = None,
+) -> List[Difference]:
+    """Write a model as a file of another runtime, for batches and images of any size, and compare the file with it.
+
+    Args:
+        source (Predictor | nn.Module): a predictor on the CPU, for a classifier, a detector of one stage or a
+            segmentor; or any module of images [B, C, H, W], such as ``CycleMLP('b1', out_indices=(0, 1, 2, 3))``.
+        out (str | os.PathLike): file to write, of the suffix of its format; OpenVINO puts its weights beside it.
+        format (str): ``onnx``, ``openvino``, ``torch-export`` or ``aoti`` (AOTInductor, which needs a C++ compiler).
+        precision (str): ``fp32``; ``int8`` in ONNX and OpenVINO; ``bf16`` in OpenVINO.
+        check_parity (bool): whether to run the file and compare it with the model.
+        calibration (Iterable[Tensor], optional): batches as the model gets them, for ``int8``.
+
+    Returns:
+        list[Difference]: of the file and the model, at five sizes; empty without ``check_parity``.
+
+    Raises:
+        InputError: a wrong argument; a package is missing; the model cannot be exported; the file gives something else
+            than the model, and is not written.
+    """
+    out = Path(out)
+    if FORMATS.get(format) != out.suffix:
+        wanted = ', '.join(f'{name} (FILE{suffix})' for name, suffix in FORMATS.items())
+        raise InputError(f'expected a format with its suffix, {wanted}, but got {format} and {out}; change one of them')
+    if precision not in PRECISIONS.get(format, ('fp32',)):
+        raise InputError(
+            f'expected precision {" or ".join(PRECISIONS.get(format, ("fp32",)))} for {format}, got {precision}'
+        )
+    if precision == 'int8' and calibration is None:
+        raise InputError('expected calibration, batches of images, for precision int8, but got none')
+    graph = Graph(source)
+    graph.meta['precision'] = precision
+    write = dict(onnx=_onnx, openvino=_openvino).get(format, _inductor if format == 'aoti' else _program)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent) as folder, any_size(), warnings.catch_warnings():
+        warnings.simplefilter('ignore')  # of the exporters about themselves
+        run = write(graph, Path(folder, out.name), calibration)
+        differences = compare(graph, run) if check_parity else []
+        if differences:
+            print(table(differences))
+            check(differences, precision)
+        for path in Path(folder).iterdir():
+            os.replace(path, out.with_name(path.name))
+    return differences
+
+
+def _example(graph: Graph) -> Tensor:
+    batch, height, width = EXAMPLE
+    return torch.zeros(batch, graph.channels, height, width)
+
+
+def _onnx(graph: Graph, path: Path, calibration: Any) -> Run:
+    library('onnxscript')
+    with _export_errors():
+        program = torch.onnx.export(
+            graph,
+            (_example(graph),),
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=['images'],
+            output_names=graph.outputs,
+            dynamic_shapes=({0: 'batch', 2: 'height', 3: 'width'},),
+            verbose=False,
+        )
+    for node in program.model.graph.all_nodes():  # stack traces of this machine, nine tenths of a small file
+        node.metadata_props.clear()
+    program.model.metadata_props[KEY] = json.dumps(graph.meta)
+    program.save(path)
+    if calibration is not None:
+        from .quantize import quantize
+
+        quantize(path, calibration)
+    return Exported(path)
+
+
+def _openvino(graph: Graph, path: Path, calibration: Any) -> Run:
+    openvino = library('openvino')
+    with tempfile.TemporaryDirectory() as folder:
+        _onnx(graph, Path(folder, 'model.onnx'), calibration)
+        model = openvino.convert_model(Path(folder, 'model.onnx'))
+    model.set_rt_info(json.dumps(graph.meta), KEY)
+    openvino.save_model(model, path, compress_to_fp16=False)
+    return Exported(path)
+
+
+def _program(graph: Graph, path: Path, calibration: Any) -> Run:
+    program = _exported_program(graph)
+    torch.export.save(program, path, extra_files={f'{KEY}.json': json.dumps(graph.meta)})
+    loaded = torch.export.load(path).module()
+    return lambda images: list(loaded(images))
+
+
+def _inductor(graph: Graph, path: Path, calibration: Any) -> Run:
+    from torch._inductor import aoti_compile_and_package, aoti_load_package
+
+    program = _exported_program(graph)
+    settings = {'aot_inductor.metadata': {KEY: json.dumps(graph.meta)}}
+    with _export_errors():
+        aoti_compile_and_package(program, package_path=str(path), inductor_configs=settings)
+    loaded = aoti_load_package(str(path))
+    return lambda images: list(loaded(images))
+
+
+def _exported_program(graph: Graph) -> torch.export.ExportedProgram:
+    dynamic = dict.fromkeys((0, 2, 3), torch.export.Dim.DYNAMIC)
+    # Neither batches of one image nor maps of one row may be a case of their own.
+    with _export_errors(), torch.no_grad(), symbolic.patch(backed_size_oblivious=True):
+        return torch.export.export(
+            graph,
+            (_example(graph),),
+            dynamic_shapes=(dynamic,),
+            strict=False,
+            prefer_deferred_runtime_asserts_over_guards=True,
+        )
+
+
+@contextmanager
+def _export_errors() -> Iterator[None]:
+    """Turn what the exporters raise for a model that they cannot follow into an InputError."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    except (AssertionError, RuntimeError, TypeError, ValueError) as error:
+        reason = ' '.join(str(error).split())[:300]
+        raise InputError(
+            f'could not export the model ({type(error).__name__}: {reason}); export a part of it, such as its backbone'
+        ) from error
+    finally:
+        logging.disable(before)

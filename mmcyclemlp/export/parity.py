@@ -1,0 +1,57 @@
+"""Whether an exported file computes what the model does, at sizes other than the exported one."""
+
+from typing import Callable, List, NamedTuple, Sequence
+
+import torch
+from torch import Tensor
+
+from mmcyclemlp.errors import InputError
+from mmcyclemlp.tables import markdown
+
+from .graph import Graph
+
+# Batch, height, width: odd ones, portrait and landscape, none the exported one.
+SHAPES = ((1, 224, 224), (2, 192, 256), (1, 320, 240), (3, 65, 97), (1, 250, 333))
+BOUNDS = dict(fp32=1e-4, bf16=0.1, int8=float('inf'))  # of the largest output; what int8 costs, --metrics tells
+DECIDED = 1e-4  # share of pixels that may be of another class in float32
+
+
+class Difference(NamedTuple):
+    """Between a file and its model on one batch: the largest, over the largest output; and, of a classifier or a
+    segmentor, the share of images or pixels of another class."""
+
+    shape: Sequence[int]
+    error: float
+    decided: float
+
+
+def compare(graph: Graph, run: Callable[[Tensor], List[Tensor]]) -> List[Difference]:
+    """Differences between a graph and a file at all ``SHAPES``."""
+    random = torch.Generator().manual_seed(0)
+    found = []
+    for batch, height, width in SHAPES:
+        images = torch.randn(batch, graph.channels, height, width, generator=random)
+        with torch.inference_mode():
+            expected, values = graph(images), run(images)
+        errors = [((value - right).abs().max() / right.abs().max()).item() for value, right in zip(values, expected)]
+        decides = graph.scope in ('mmpretrain', 'mmseg')
+        other = (values[0].argmax(1) != expected[0].argmax(1)).float().mean().item() if decides else 0.0
+        found.append(Difference((batch, height, width), max(errors), other))
+    return found
+
+
+def check(differences: List[Difference], precision: str) -> None:
+    """Raise InputError for a difference above the bound of the precision."""
+    bound = BOUNDS[precision]
+    wrong = [d for d in differences if not d.error <= bound or (precision == 'fp32' and d.decided > DECIDED)]
+    if wrong:
+        raise InputError(
+            f'expected the exported file to be within {bound:g} of the model, but it is {wrong[0].error:.2g} off at '
+            f'{"x".join(map(str, wrong[0].shape))}; nothing was written (the table above has all sizes)'
+        )
+
+
+def table(differences: List[Difference]) -> str:
+    """The differences as a Markdown table."""
+    rows = [('x'.join(map(str, d.shape)), f'{d.error:.1e}', f'{d.decided:.4%}') for d in differences]
+    return markdown(('batch x height x width', 'largest difference', 'decided otherwise'), rows)
