@@ -140,7 +140,7 @@ def test_the_script_of_the_page_needs_the_file_alone(folder, tmp_path, monkeypat
 @pytest.mark.slow
 def test_a_backbone_becomes_a_program_of_torch_export(tmp_path, monkeypatch):
     arch = dict(depths=(1, 1), embed_dims=(8, 8), mlp_ratios=(2, 2))
-    backbone = mmcyclemlp.models.CycleMLP(arch, out_indices=(0, 1)).eval()
+    backbone = mmcyclemlp.CycleMLP(arch, out_indices=(0, 1)).eval()
     differences = mmcyclemlp.export(backbone, tmp_path / 'maps.pt2', 'torch-export')
     assert [each.shape for each in differences] == list(parity.SHAPES)
     assert max(each.error for each in differences) < 1e-5
@@ -243,5 +243,5 @@ def test_a_model_of_two_stages_is_refused(folder, monkeypatch):
 @pytest.mark.slow
 def test_a_network_is_compiled_ahead_of_time(tmp_path):
     arch = dict(depths=(1,), embed_dims=(8,), mlp_ratios=(2,))
-    differences = mmcyclemlp.export(mmcyclemlp.models.CycleMLP(arch, out_indices=(0,)), tmp_path / 'map.pt2', 'aoti')
+    differences = mmcyclemlp.export(mmcyclemlp.CycleMLP(arch, out_indices=(0,)), tmp_path / 'map.pt2', 'aoti')
     assert len(differences) == 5 and max(each.error for each in differences) < 1e-5
