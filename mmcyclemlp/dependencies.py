@@ -23,7 +23,7 @@ class Tested(NamedTuple):
 # Import name -> the maintained fork, as in requirements/, then upstream distributions of the same import name.
 LIBRARIES: Dict[str, Tuple[Tested, ...]] = {
     'mmengine': (Tested('onedl-mmengine', '0.10.12', '0.11'), Tested('mmengine', '0.10.7', '0.11')),
-    'mmcv': (Tested('onedl-mmcv', '2.3.6', '2.4'), Tested('mmcv-lite', '2.1.0', '2.2'), Tested('mmcv', '2.1.0', '2.2')),
+    'mmcv': (Tested('onedl-mmcv', '2.3.6', '2.4'), Tested('mmcv-lite', '2.1.0', '2.3'), Tested('mmcv', '2.1.0', '2.2')),
     'mmpretrain': (Tested('onedl-mmpretrain', '1.3.6', '1.4'), Tested('mmpretrain', '1.2.0', '1.3')),
     'mmdet': (Tested('onedl-mmdetection', '3.5.1', '3.6'), Tested('mmdet', '', '')),
     'mmseg': (Tested('onedl-mmsegmentation', '1.4.2', '1.5'), Tested('mmsegmentation', '', '')),
