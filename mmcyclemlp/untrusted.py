@@ -3,11 +3,10 @@
 Checkpoints are read by :mod:`mmcyclemlp.checkpoints`.
 """
 
-import contextlib
+import codecs
 import functools
 import hashlib
 import http.client
-import io
 import json
 import math
 import os
@@ -19,15 +18,16 @@ import time
 import urllib.request
 import warnings
 from pathlib import Path
-from typing import Any, Callable, Union
+from typing import Any, Callable, Optional, Union
 
+import cv2
 import yaml
 from mmengine.fileio.backends import HTTPBackend, LocalBackend
 from mmengine.fileio.handlers import JsonHandler, PickleHandler, YamlHandler, file_handlers
 from PIL import EpsImagePlugin, Image
 from torch.hub import tqdm  # or torch's stand-in, where it is not installed
 
-from . import pickles
+from . import images, pickles
 from .errors import InputError
 from .files import written_whole
 
@@ -53,12 +53,35 @@ def check_regular(path: Union[str, os.PathLike], most: int = FILE_BYTES) -> None
         raise InputError(f'expected a file of at most {most:,} bytes, but {path} has {status.st_size:,}; split it')
 
 
+def read_text(path: Union[str, os.PathLike], most: int = JSON_BYTES) -> str:
+    """Text of a file in UTF-8, or as a byte order mark, an XML declaration or a coding line of Python says.
+
+    Raises:
+        InputError: the bytes are none of these, or more than ``most``; OSError if it cannot be opened.
+    """
+    check_regular(path, most)
+    data = Path(path).read_bytes()
+    named = re.match(rb'<\?xml[^>]*?encoding=["\']([\w.-]+)|#.*?coding[:=]\s*([\w.-]+)', data[:200])
+    # As Windows writes it, also without the mark; UTF-32's begins as UTF-16's does.
+    if data.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
+        encoding = 'utf-32'
+    elif data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        encoding = 'utf-16'
+    elif b'\0' in data[:2]:
+        encoding = 'utf-16-be' if data[0] == 0 else 'utf-16-le'
+    else:
+        encoding = (named[1] or named[2]).decode() if named else 'utf-8-sig'
+    try:
+        return data.decode(encoding)
+    except (UnicodeDecodeError, LookupError) as error:
+        raise InputError(f'expected text in UTF-8, but {path} holds other bytes ({error}); save it as UTF-8') from error
+
+
 def read_json(path: Path, what: str = 'json') -> Any:
     """Read a json file within the bounds; InputError if it is not ``what``."""
     try:
-        check_regular(path, JSON_BYTES)
-        return parse_json(path.read_text(encoding='utf-8'), str(path), what)
-    except (OSError, UnicodeDecodeError) as error:
+        return parse_json(read_text(path), str(path), what)
+    except OSError as error:
         raise InputError(f'could not read {path} ({error}); copy or make it again') from error
 
 
@@ -125,17 +148,6 @@ def most_pixels() -> float:
     return math.inf if Image.MAX_IMAGE_PIXELS is None else 2 * Image.MAX_IMAGE_PIXELS
 
 
-def check_image(content: bytes, name: str) -> None:
-    """Raise InputError for an image of more pixels than :func:`most_pixels`, going by its header."""
-    with contextlib.suppress(OSError):  # of what is no image, mmcv's decoder says more
-        try:
-            Image.open(io.BytesIO(content)).close()
-        except Image.DecompressionBombError as error:
-            raise InputError(
-                f'expected a smaller image, but {name} is too large ({error}); cut it into tiles'
-            ) from error
-
-
 def download(url: str, path: Path) -> None:
     """Download within the bounds. A name such as ``NAME-1a2b3c4d.pth`` holds the first digits of the SHA-256.
 
@@ -194,8 +206,9 @@ def guard_libraries() -> None:
         return
     for suffixes, handler in ((('json',), _Json()), (('yaml', 'yml'), _Yaml()), (('pickle', 'pkl'), _Pickle())):
         file_handlers.update(dict.fromkeys(suffixes, handler))
-    for name in ('get', 'get_text'):
-        setattr(LocalBackend, name, _with(check_regular, getattr(LocalBackend, name)))
+    LocalBackend.get = _with(check_regular, LocalBackend.get)
+    LocalBackend.get_text = lambda self, filepath, encoding='utf-8': read_text(filepath)
+    LocalBackend.list_dir_or_file = _visible(LocalBackend.list_dir_or_file)
     LocalBackend.put = _put  # by which checkpoints are written
     HTTPBackend.get = _downloaded
     HTTPBackend.get_text = lambda self, url, encoding='utf-8': _downloaded(self, url).decode(encoding)
@@ -204,24 +217,47 @@ def guard_libraries() -> None:
 
     import mmcv
 
-    decode = mmcv.imfrombytes
+    decode, to_array = mmcv.imfrombytes, mmcv.image.io._pillow2array
 
     @functools.wraps(decode)
-    def imfrombytes(content: bytes, *args: Any, **kwargs: Any) -> Any:
-        check_image(content, _last_read)
-        return decode(content, *args, **kwargs)
+    def imfrombytes(
+        content: bytes, flag: Any = 'color', channel_order: str = 'bgr', backend: Optional[str] = None
+    ) -> Any:
+        try:
+            if images.needs_pillow(content, _last_read, flag) and backend in (None, 'cv2'):
+                backend = 'pillow'
+            pixels = decode(content, flag, channel_order, backend)
+        except InputError:
+            raise
+        except (cv2.error, *images.UNREADABLE) as error:
+            raise images.unreadable(content, _last_read, error) from error
+        if pixels is None:
+            raise images.unreadable(content, _last_read)
+        return pixels
+
+    @functools.wraps(to_array)
+    def pillow_to_array(image: Image.Image, flag: str = 'color', channel_order: str = 'bgr') -> Any:
+        return to_array(image if flag == 'unchanged' else images.eight_bits(image, _last_read), flag, channel_order)
 
     mmcv.imfrombytes = mmcv.image.imfrombytes = mmcv.image.io.imfrombytes = imfrombytes
+    mmcv.image.io._pillow2array = pillow_to_array
+
+
+def _visible(method: Callable) -> Callable:
+    """The libraries leave hidden files out, but take hidden folders for classes and read what lies in them."""
+
+    @functools.wraps(method)
+    def visible(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return (name for name in method(self, *args, **kwargs) if not re.search(r'(^|[/\\])\.', name))
+
+    return visible
 
 
 def _with(check: Callable, method: Callable) -> Callable:
     @functools.wraps(method)
     def checked(self: Any, filepath: Any, *args: Any, **kwargs: Any) -> Any:
         check(filepath)
-        try:
-            return method(self, filepath, *args, **kwargs)
-        except UnicodeDecodeError as error:
-            raise InputError(f'expected text in UTF-8, but {filepath} holds other bytes; convert it') from error
+        return method(self, filepath, *args, **kwargs)
 
     return checked
 

@@ -11,7 +11,7 @@ from .helpers import REPO
 
 # From the bottom up. A part imports parts of lower layers, and of its own as long as that makes no circle.
 LAYERS = (
-    {'errors', 'files', 'pickles', 'tables', 'untrusted', 'version'},
+    {'errors', 'files', 'images', 'pickles', 'tables', 'untrusted', 'version'},
     {'dependencies'},
     {'ops'},
     {'flops', 'models'},

@@ -1,5 +1,6 @@
 """Configs and --cfg-options: what is taken, what is refused and how."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -307,3 +308,13 @@ def test_a_base_of_a_library_that_is_not_installed(tmp_path, monkeypatch):
 def test_a_base_of_a_library_is_found_without_parsing_its_metafiles(monkeypatch):
     monkeypatch.setattr('mmengine.config.utils.load', lambda path: pytest.fail(f'parsed {path}'))
     assert load_config(REPO / 'configs/cyclemlp/camvid_fpn_b1.py').model.decode_head.type == 'FPNHead'
+
+
+@pytest.mark.parametrize('encoding', ['utf-8-sig', 'utf-16'])
+@pytest.mark.parametrize('name', ['a.py', 'a.yaml'])
+def test_a_config_with_a_byte_order_mark_is_read(tmp_path, name, encoding):
+    text = "work_dir = '~/é'\n" if name == 'a.py' else 'work_dir: ~/é\n'
+    (tmp_path / name).write_text(text, encoding=encoding)
+    (tmp_path / 'heir.py').write_text(f"_base_ = '{name}'\n", encoding=encoding)
+    for path in (tmp_path / name, tmp_path / 'heir.py'):
+        assert load_config(path).work_dir == os.path.expanduser('~/é')

@@ -17,6 +17,7 @@ from mmcyclemlp.checkpoints import register_safe_loader
 from mmcyclemlp.dependencies import LIBRARIES, check_library
 from mmcyclemlp.errors import InputError
 from mmcyclemlp.files import PROJECT
+from mmcyclemlp.untrusted import read_text
 
 from .libraries import check_scopes
 from .options import apply_options
@@ -28,6 +29,10 @@ MODULE2PACKAGE.update(mmseg='mmseg')
 # For each base of a library, mmengine parses all metafiles of that library, which takes seconds. It finds nothing, as
 # the names differ by their suffix, and takes the file by its path. This takes it at once.
 mmengine_config._get_external_cfg_path = _get_external_cfg_base_path
+# Configs are read with a byte order mark, too, in UTF-16, or as their coding line says.
+mmengine_config.open = lambda path, mode='r', **kwargs: (
+    io.StringIO(read_text(path)) if mode == 'r' else open(path, mode, **kwargs)
+)
 
 
 def load_config(path: Union[str, os.PathLike], options: Optional[Dict[str, Any]] = None) -> Config:
@@ -137,11 +142,13 @@ def _first_cause(error: BaseException) -> BaseException:
 
 
 def _find_data(config: Config, config_path: Path) -> None:
-    """Point relative paths under ``data/`` that the current folder lacks to those beside the config."""
+    """Point relative paths under ``data/`` that the current folder lacks to those beside the config; expand ``~``."""
 
     def found(value: Any) -> Any:
         if isinstance(value, list):
             return [found(each) for each in value]
+        if isinstance(value, str) and value.startswith('~/'):
+            return os.path.expanduser(value)
         if not isinstance(value, str) or not value.startswith('data/') or Path(value).exists():
             return value
         return next((str(parent / value) for parent in config_path.parents if (parent / value).exists()), value)

@@ -87,7 +87,9 @@ def _read(path: Path, dataset: str, side: int) -> np.ndarray:
         # Pillow raises for a truncated file, which OpenCV fills with grey.
         image = mmcv.imread(str(path), channel_order='rgb', backend='pillow')
     except UNREADABLE as error:
-        raise InputError(f'expected an image, but {path} cannot be read ({error}); unpack it again') from error
+        raise InputError(
+            f'expected an image, but {path} cannot be read ({error.__cause__ or error}); unpack it again'
+        ) from error
     if image.shape != (side, side, 3):
         raise InputError(
             f'expected an image of {side}x{side} as all of {dataset}, but {path} is '

@@ -2,21 +2,16 @@
 
 import logging
 import os
-import struct
-import zlib
 from pathlib import Path
 from typing import Any, Optional
 
-import cv2
 from mmcv.transforms import LoadImageFromFile
 from mmengine.logging import print_log
 from mmengine.registry import TRANSFORMS
-from PIL import Image
 
 from mmcyclemlp.errors import InputError
-
-# What Pillow raises for a truncated or broken image, such as SyntaxError for a PNG.
-UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
+from mmcyclemlp.images import UNREADABLE
+from mmcyclemlp.untrusted import guard_libraries
 
 
 # Registered in mmengine's root, where mmpretrain, mmdet and mmseg all find a scope-less type.
@@ -42,6 +37,7 @@ class LoadReadableImage(LoadImageFromFile):
     """
 
     def __init__(self, skipped: Optional[str] = None, most: int = 100, imdecode_backend: str = 'pillow', **kwargs: Any):
+        guard_libraries()
         super().__init__(imdecode_backend=imdecode_backend, **kwargs)
         self.skipped = skipped
         self.most = most
@@ -53,12 +49,15 @@ class LoadReadableImage(LoadImageFromFile):
         path = results['img_path']
         try:
             return super().transform(results)
-        except (AssertionError, cv2.error, *UNREADABLE) as error:  # mmcv asserts where OpenCV returned nothing
-            reason = (error.strerror if isinstance(error, OSError) else None) or ' '.join(str(error).split())
+        except UNREADABLE as error:
             if self.skipped is None:
+                if isinstance(error, InputError):
+                    raise
+                reason = getattr(error, 'strerror', None) or error
                 raise InputError(
                     f'expected an image, but {path} cannot be read ({reason}); copy or make it again, or remove it'
                 ) from error
+            reason = str(error.__cause__ or error)
             self._pass_over(str(path), reason)
             return None
 

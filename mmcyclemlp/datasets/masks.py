@@ -94,9 +94,10 @@ def check_size(mask: np.ndarray, mask_path: str, image_size: Sequence[int], imag
     """Raise InputError unless a mask ``[H, W]`` has the size (height, width) of its image."""
     height, width = image_size[:2]
     if mask.shape != (height, width):
+        turned = ' of the image as its EXIF tag turns it' if mask.shape == (width, height) else ''
         raise InputError(
             f'expected a mask of the size of its image, but {mask_path} is {mask.shape[1]}x'
-            f'{mask.shape[0]} and {image_path} is {width}x{height}; make the mask again'
+            f'{mask.shape[0]} and {image_path} is {width}x{height}; make the mask again{turned}'
         )
 
 
