@@ -5,6 +5,7 @@ import json
 import math
 import os
 import tarfile
+import unicodedata
 
 import numpy as np
 import pytest
@@ -374,7 +375,7 @@ REFUSED = [
     (put('images', 1, width=1e9), 'image 2.png has size 1000000000.0 x 30; .* at most 178,956,970 pixels'),
     (put('categories', 1, name=['dog']), r"categories\[1\] has \['dog'\] for name; expected a name"),
     (all_outside, 'of 4 none is left; 4 boxes lie outside their image'),
-    (text_ids, 'of 4 none is left; 4 annotations are of images that the file does not list'),
+    (text_ids, "annotation 11 has image_id 1, which is a number, but the list has '1', which is text; write both"),
 ]
 
 
@@ -685,3 +686,59 @@ def test_the_tools_check_before_they_start(tmp_path, tool, name, args):
     assert code == 2
     assert error.startswith(f"error: expected annotations in COCO's format, but {tmp_path}{os.sep}annotations")
     assert sorted(path.name for path in tmp_path.iterdir()) == ['weights.pth']
+
+
+def refused(config, match):
+    with pytest.raises(InputError, match=match) as error:
+        check_annotations(config, 'train', 'val')
+    assert '\n' not in str(error.value)
+
+
+def test_ids_as_text_and_as_numbers(run, content):
+    content['annotations'][0]['category_id'] = '1'
+    refused(run(), "annotation 11 has category_id '1', which is text, but the list has 1, which is a number; write")
+    content['annotations'][0].update(category_id=1, image_id='1')
+    refused(run(), "annotation 11 has image_id '1', which is text, but the list has 1, which is a number; write both")
+
+
+@pytest.mark.parametrize('name', ['dog ', unicodedata.normalize('NFD', 'dög')])
+def test_names_that_look_the_same(run, content, name):
+    content['categories'][1]['name'] = name
+    seen = 'dög' if 'g' == name[-1] else 'dog'
+    refused(run(classes=('cat', seen)), rf"categories 'cat', {name!r}, but not {seen!r} of .* differ in spaces or in")
+
+
+@pytest.mark.parametrize('encoding', ['utf-8-sig', 'utf-16', 'utf-16-le'])
+def test_files_with_a_byte_order_mark_or_in_utf_16_are_read(run, content, tmp_path, encoding):
+    config = run(scored=True)
+    path = tmp_path / 'few.json'
+    path.write_bytes(path.read_text().encode(encoding))
+    check_annotations(config, 'val')
+    init_default_scope('mmdet')
+    assert len(DATASETS.build(config.val_dataloader.dataset)) == 2
+    CocoMetric(ann_file=str(path))
+
+
+def test_what_the_metric_needs_is_required_where_it_scores(run, content):
+    del content['annotations'][1]['iscrowd']
+    check_annotations(run(), 'train')
+    refused(run(scored=True), 'annotation 12 has no iscrowd')
+    content['annotations'][1].update(iscrowd=0, id='a')
+    check_annotations(run(), 'train')
+    refused(run(scored=True), "annotation has id 'a', but COCO's metric takes numbers")
+
+
+def test_images_of_another_size_than_the_file_says(run, content, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new('RGB', (WIDTH, HEIGHT)).save(tmp_path / 'images/2.png', exif=exif.tobytes())
+    refused(run(), rf'2.png is {WIDTH} x {HEIGHT}, but the image, turned by its EXIF tag, is {HEIGHT} x {WIDTH}, and')
+    content['images'][1].update(width=HEIGHT, height=WIDTH)
+    check_annotations(run(), 'train')
+    Image.new('RGB', (9, 9)).save(tmp_path / 'images/1.png')
+    refused(run(), rf'1.png is {WIDTH} x {HEIGHT}, but the image is 9 x 9, and boxes would lie beside')
+
+
+def test_names_with_back_slashes(run, content):
+    content['images'][0]['file_name'] = 'sub\\1.png'
+    refused(run(), r'1 of 2 are missing: .*; write / for \\ in the names')

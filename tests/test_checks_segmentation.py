@@ -11,9 +11,10 @@ from mmseg.datasets import BaseSegDataset
 from mmseg.datasets.transforms import LoadAnnotations
 from PIL import Image
 
-from mmcyclemlp.checks import check_masks
+from mmcyclemlp.checks import check_masks, detection
+from mmcyclemlp.checks.segmentation import about_values
 from mmcyclemlp.datasets.load_masks import LoadCheckedMask
-from mmcyclemlp.datasets.masks import Labels, read_mask
+from mmcyclemlp.datasets.masks import Labels, check_size, read_mask
 from mmcyclemlp.engine import LoadReadableImage, input_errors
 from mmcyclemlp.errors import InputError
 
@@ -474,3 +475,78 @@ def test_a_wrong_call_is_told_in_one_line(tool, dataset, monkeypatch, args, sent
     (dataset / 'masks/none').mkdir()
     code, _, error = tool(*args)
     assert code == 2 and re.fullmatch(rf'error: .*{sentence}.*\n', error)
+
+
+# What training would not learn from.
+
+
+@pytest.fixture
+def told(monkeypatch):
+    lines = []
+    monkeypatch.setattr(detection, 'print_log', lambda line, logger, level: lines.append(line))
+    return lines
+
+
+def seg_config(root, classes, **more):
+    data = dict(type='BaseSegDataset', data_root=str(root), metainfo=dict(classes=classes), **more)
+    data['data_prefix'] = dict(img_path='images/train', seg_map_path='masks/train')
+    model = dict(decode_head=dict(type='FPNHead', num_classes=len(classes)))
+    return Config(dict(default_scope='mmseg', model=model, train_dataloader=dict(dataset=data)))
+
+
+def test_binary_masks_of_0_and_255_get_the_remedy(dataset, told, tool):
+    for path in (dataset / 'masks/train').iterdir():
+        save(path, np.repeat([[0, 0, 255]], 12, axis=0).repeat([8, 4, 4], axis=1).astype(np.uint8))
+    check_masks(seg_config(dataset, ('ground', 'leaf')), 'train')
+    sentence = (
+        'no pixel is of class 1 (leaf), and 25% of the pixels are ignored, with the value 255; '
+        'these are binary masks of 0 and 255: write 1 for 255 (and 0 for 0)'
+    )
+    assert told == [f'train_dataloader.dataset: in 12 of 12 masks, {sentence}']
+    code, output, _ = tool(dataset / 'images/train', dataset / 'masks/train', '--classes', 2)
+    assert code == 1 and '1 faults' in output and sentence.replace('leaf', 'number 1') in output
+
+
+def test_classes_in_no_mask_and_ignored_pixels_are_told(dataset, told):
+    for path in (dataset / 'masks/train').iterdir():
+        save(path, np.repeat([[0, 2, 255, 255]], 12, axis=0).repeat(4, axis=1).astype(np.uint8))
+    check_masks(seg_config(dataset, ('a', 'b', 'c', 'd')), 'train')
+    assert told.pop() == (
+        'train_dataloader.dataset: in 12 of 12 masks, no pixel is of class 1 (b), 3 (d), '
+        'and 50% of the pixels are ignored, with the value 255'
+    )
+    values = np.zeros(256, int)
+    values[[0, 1, 2, 255]] = 1
+    assert about_values(values, Labels(3), 'abc') is None
+    values[255] = 9
+    assert about_values(values, Labels(3), 'abc').startswith('all classes occur, and 75% of the pixels are ignored')
+    values[0] = 0
+    assert 'no pixel is of class 3 (c)' in about_values(values, Labels(3, reduce_zero_label=True), 'abc')
+
+
+def test_images_of_other_suffixes_are_told(dataset, told):
+    images = sorted((dataset / 'images/train').iterdir())
+    for path in images[:5]:
+        path.rename(path.with_suffix('.JPG'))
+    check_masks(seg_config(dataset, tuple('abcde')), 'train')
+    assert told == ['train_dataloader.dataset: left out beside its 7 images: 5 .JPG']
+    for path in images[5:]:
+        path.rename(path.with_suffix('.png'))
+    with pytest.raises(
+        InputError, match=r"it has none with img_suffix='.jpg', only 7 .png, 5 .JPG; .*, or img_suffix='.png'$"
+    ):
+        check_masks(seg_config(dataset, tuple('abcde')), 'train')
+    with pytest.raises(InputError, match=r'are not there, such as .*_id.tif for .*, where there are 12 .png; add them'):
+        check_masks(seg_config(dataset, tuple('abcde'), img_suffix='.png', seg_map_suffix='_id.tif'), 'train')
+    with pytest.raises(InputError, match=r'in .*/none/images/train, which does not exist; put the dataset there'):
+        check_masks(seg_config(dataset / 'none', tuple('abcde')), 'train')
+
+
+def test_a_mask_of_an_image_that_its_tag_turns(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new('RGB', (16, 12)).save(tmp_path / 'a.jpg', exif=exif.tobytes())
+    size = LoadReadableImage()(dict(img_path=str(tmp_path / 'a.jpg')))['ori_shape']
+    assert size == (16, 12)
+    with pytest.raises(InputError, match='is 16x12 and .* is 12x16; make the mask again of the image as its EXIF tag'):
+        check_size(labels_of(12, 16), 'a.png', size, 'a.jpg')

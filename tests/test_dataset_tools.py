@@ -2,6 +2,7 @@
 
 import json
 import tarfile
+import unicodedata
 import xml.etree.ElementTree as ElementTree
 
 import pytest
@@ -152,7 +153,7 @@ def test_what_cannot_be_used_is_told(voc, tool, tmp_path):
     code, output, _ = tool('voc_to_coco.py', 'voc', 'odd.json', '--split', 'odd', '--classes', 'cat')
     assert code == 0
     for line in (
-        '2 boxes are of zero size: d.xml',
+        '1 boxes have corners in the wrong order: d.xml',
         '2 boxes lie outside their image: d.xml',
         '2 objects lack a name or a corner: d.xml',
         '1 boxes were cut at the border of their image: d.xml',
@@ -165,6 +166,7 @@ def test_what_cannot_be_used_is_told(voc, tool, tmp_path):
         assert line + '\n' in output
     content = json.loads((tmp_path / 'odd.json').read_text())
     assert boxes(content) == [
+        ('d.jpg', 'cat', [4, 4, 1, 5], 0),  # both ends count, so it is one pixel wide
         ('d.jpg', 'cat', [0, 0, 60, 20], 0),
         ('e.jpg', 'cat', [0, 0, 9, 9], 0),
         ('f.jpg', 'cat', [0, 0, 9, 9], 0),
@@ -188,9 +190,48 @@ def test_user_errors_print_one_line_and_exit_with_status_2(voc, tool, tmp_path, 
     assert [path.name for path in tmp_path.iterdir()] == ['voc']
 
 
+def test_photos_that_an_exif_tag_turns(voc, tool, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    add(voc, 'turned', [('cat', (1, 51, 40, 60), False)], size=(HEIGHT, WIDTH))
+    Image.new('RGB', (WIDTH, HEIGHT)).save(voc / 'JPEGImages/turned.jpg', exif=exif.tobytes())
+    (voc / 'ImageSets/Main/one.txt').write_text('turned')
+    code, output, _ = tool('voc_to_coco.py', 'voc', 'one.json', '--split', 'one')
+    content = json.loads((tmp_path / 'one.json').read_text())
+    assert code == 0 and 'sizes' not in output and 'cut' not in output
+    assert (content['images'][0]['width'], content['images'][0]['height']) == (HEIGHT, WIDTH)
+    assert boxes(content) == [('turned.jpg', 'cat', [0, 50, 40, 10], 0)]
+
+
+NAMES = ('one', 'é two', 'three')
+
+
+@pytest.mark.parametrize(
+    'content',
+    [
+        '\ufeffone\r\né two\r\nthree\r\n'.encode(),
+        'one\né two\nthree\n'.encode('utf-16'),
+        'one.jpg\né two.JPG\nthree.jpg\n'.encode(),
+        'one  1\né two -1\nthree 0\n'.encode(),
+        unicodedata.normalize('NFD', 'one\né two\nthree').encode(),
+    ],
+)
+def test_split_files_as_other_systems_write_them(voc, tool, tmp_path, content):
+    for name, form in zip(NAMES, ('one.jPg', unicodedata.normalize('NFD', 'é two.jpg'), 'three.PNG')):
+        text = f'<?xml version="1.0" encoding="gb2312"?>{voc_xml(name, [("红", (1, 1, 9, 9), False)])}'
+        (voc / f'Annotations/{name}.xml').write_bytes(text.encode('gb18030'))
+        Image.new('RGB', (WIDTH, HEIGHT)).save(voc / 'JPEGImages' / form, 'PNG')
+    (voc / 'ImageSets/Main/some.txt').write_bytes(content)
+    code, output, error = tool('voc_to_coco.py', 'voc', 'some.json', '--split', 'some', '--classes', '红')
+    assert code == 0, error
+    found = boxes(json.loads((tmp_path / 'some.json').read_text()))
+    assert [entry[1:] for entry in found] == [('红', [0, 0, 9, 9], 0)] * 3
+    assert all((voc / 'JPEGImages' / entry[0]).is_file() for entry in found)
+
+
 @pytest.mark.parametrize('split', ['train', 'val'])
 def test_bccd_comes_out_as_it_was_converted_before(shared_data, tool, tmp_path, split):
-    """From its COCO file back to VOC, with the two boxes of zero size that were dropped then, and forth again."""
+    """From its COCO file back to VOC, with the two boxes of a single pixel that were dropped then, and forth again."""
     with tarfile.open(shared_data / 'bccd_trainval.tar.gz') as tar:
         tar.extractall(tmp_path, filter='data')
     root = next(path for path in (tmp_path, tmp_path / 'bccd') if (path / 'annotations').is_dir())
@@ -200,7 +241,7 @@ def test_bccd_comes_out_as_it_was_converted_before(shared_data, tool, tmp_path, 
     (voc / 'JPEGImages').symlink_to(root / 'images')
     (voc / 'ImageSets/Main').mkdir(parents=True)
     classes = {category['id']: category['name'] for category in expected['categories']}
-    dropped = 0
+    points = 0
     for image in expected['images']:
         objects = [
             (classes[entry['category_id']], (x + 1, y + 1, x + w, y + h), False)
@@ -211,17 +252,17 @@ def test_bccd_comes_out_as_it_was_converted_before(shared_data, tool, tmp_path, 
         name = image['file_name'].rsplit('.', 1)[0]
         if name in ('BloodImage_00338', 'BloodImage_00343'):
             objects.append(('RBC', (7, 7, 7, 7), False))
-            dropped += 1
+            points += 1
         (voc / f'Annotations/{name}.xml').write_text(voc_xml(name, objects, (image['width'], image['height'])))
     names = [image['file_name'].rsplit('.', 1)[0] for image in expected['images']]
     (voc / f'ImageSets/Main/{split}.txt').write_text('\n'.join(names))
     code, output, error = tool('voc_to_coco.py', 'voc', 'bccd.json', '--split', split, '--classes', *classes.values())
     assert code == 0, error
     content = json.loads((tmp_path / 'bccd.json').read_text())
-    assert boxes(content) == boxes(expected)
+    assert [entry for entry in boxes(content) if entry[2] != [6, 6, 1, 1]] == boxes(expected)
     counts = dict(train=(205, 2804), val=(87, 1137))[split]
-    assert (len(content['images']), len(content['annotations'])) == counts
-    assert (f'{dropped} boxes are of zero size: ' in output) == (dropped > 0)
+    assert (len(content['images']), len(content['annotations']) - points) == counts
+    assert (f'{points} boxes are of a single pixel, and were kept: ' in output) == (points > 0)
     assert 'cut' not in output and 'outside' not in output
 
 

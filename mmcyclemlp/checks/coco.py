@@ -1,6 +1,7 @@
 """Faults in a file of COCO annotations: those that stop training or scoring, and those that mmdet skips."""
 
 import math
+import unicodedata
 from collections import defaultdict
 from difflib import get_close_matches
 from pathlib import Path
@@ -20,14 +21,16 @@ SIZE_TOLERANCE = 1  # pixels that a box may reach out of its image without a wor
 
 
 class Use(NamedTuple):
-    """What is done with a file: ``name`` of the dataset's section in the config, its ``classes``, whether
-    ``masks`` are read at all, as run lengths too (``run_lengths``), and by COCO's metric (``scores_masks``)."""
+    """What is done with a file: ``name`` of the dataset's section in the config, its ``classes``, whether ``masks``
+    are read at all, as run lengths too (``run_lengths``), and by COCO's metric (``scores_masks``); whether that metric
+    reads the file (``scored``)."""
 
     name: str
     classes: Sequence[str]
     masks: bool
     run_lengths: bool
     scores_masks: bool
+    scored: bool = False
 
 
 class Entries:
@@ -106,9 +109,12 @@ def check_categories(path: Path, categories: List[dict], use: Use) -> Set[Any]:
     names = [category['name'] for category in categories]
     missing = [name for name in use.classes if name not in names]
     if missing:
+        alike = [name for name in names if _plain(name) in map(_plain, missing)]
+        shown, absent = ([repr(name) if alike else name for name in each] for each in (names, missing))
         raise InputError(
-            f'{path} lists the categories {some(names)}, but not {some(missing)} of the classes of '
-            f'{use.name}; set its metainfo=dict(classes=({_tuple(names)})), and num_classes in the model'
+            f'{path} lists the categories {some(shown)}, but not {some(absent)} of the classes of '
+            f'{use.name}{_DIFFERING if alike else ""}; set its metainfo=dict(classes=({_tuple(names)})), and '
+            'num_classes in the model'
         )
     chosen = [category for category in categories if category['name'] in use.classes]
     _check_unique(path, 'category id', (category['id'] for category in categories))
@@ -133,12 +139,21 @@ def check_entries(path: Path, content: Dict[str, list], images: Dict[Any, dict],
             raise InputError(f'{path}: annotation id {key} is there twice; number the annotations anew')
         entries.ids.add(key)
         if category not in listed:
+            _check_kind(path, key, 'category_id', category, listed)
             raise InputError(
-                f'{path}: annotation {key} has category_id {category}, but categories lists '
-                f'{some(sorted(listed, key=str))}, and mmdet would take what it shows for background; '
+                f'{path}: annotation {key} has category_id {category!r}, but categories lists '
+                f'{some([repr(each) for each in sorted(listed, key=str)])}, and mmdet would take what it shows for '
+                'background; '
                 'correct the ids'
             )
+        if use.scored:
+            _require(path, f'annotation {key}', entry, 'iscrowd')
+            if not isinstance(key, int):
+                raise InputError(
+                    f"{path}: annotation has id {key!r}, but COCO's metric takes numbers only; number them"
+                )
         if image is None:
+            _check_kind(path, key, 'image_id', entry['image_id'], images)
             entries.add(UNKNOWN_IMAGE, key)
             continue
         if category in chosen:
@@ -274,6 +289,24 @@ def _require(path: Path, where: str, entry: dict, *keys: str) -> None:
                 f'{path}: {where} has {entry[key]!r:.50} for {key}; expected a '
                 f'{"name" if kinds[key] is str else "number or a name"}'
             )
+
+
+_DIFFERING = ' (they differ in spaces or in their Unicode form only)'
+
+
+def _plain(name: str) -> str:
+    return ' '.join(unicodedata.normalize('NFC', name).split())
+
+
+def _check_kind(path: Path, key: Any, what: str, value: Any, others: Iterable[Any]) -> None:
+    """Raise InputError for an id that is text where the same one is a number, or the other way round."""
+    other = next((each for each in others if str(each) == str(value)), None)
+    if other is not None:
+        kinds = ('text', 'a number') if isinstance(value, str) else ('a number', 'text')
+        raise InputError(
+            f'{path}: annotation {key} has {what} {value!r}, which is {kinds[0]}, but the list has {other!r}, which is '
+            f'{kinds[1]}; write both as numbers'
+        )
 
 
 def _check_unique(path: Path, what: str, keys: Iterable[Any]) -> None:

@@ -1,7 +1,9 @@
 """Check the annotation files of a detection run before it starts; mmdet finds faults late or not at all."""
 
+import io
 import logging
 import os
+import time
 from collections import defaultdict
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence
@@ -11,8 +13,13 @@ from mmengine.logging import print_log
 
 from mmcyclemlp.config.walk import datasets, metrics, name_of
 from mmcyclemlp.errors import InputError
+from mmcyclemlp.images import UNREADABLE, size_of
+from mmcyclemlp.untrusted import read_text
 
 from . import coco
+
+SAMPLE = 200  # images whose headers are read
+SECONDS = 2.0  # for which this may last
 
 # What mmdet does with them.
 OUTCOMES = {
@@ -56,6 +63,7 @@ class Source(NamedTuple):
             loader.get('with_mask', False) or scores_masks,
             loader.get('poly2mask', True),
             scores_masks,
+            bool(self.metric) and not self.metric.get('format_only'),
         )
 
 
@@ -90,8 +98,11 @@ def check_annotations(config: Config, *splits: str) -> None:
 
 def _sources(config: Config, split: str) -> Iterator[Source]:
     """The datasets of a split whose file is read as CocoDataset reads it."""
+    import pycocotools.coco
     from mmdet.datasets import CocoDataset
     from mmdet.registry import DATASETS
+
+    pycocotools.coco.open = lambda path, mode='r': io.StringIO(read_text(path))  # with any mark or encoding, as here
 
     metric = next(iter(metrics(config, split, 'CocoMetric')), {})
     for name, section, transforms in datasets(config, split):
@@ -163,10 +174,33 @@ def _check_files(source: Source, images: List[dict]) -> None:
         there = set(os.listdir(folder)) if os.path.isdir(folder) else set()
         missing += [os.path.join(folder, name) for name in names if name not in there]
     if missing:
+        slashes = '; write / for \\ in the names' if '\\' in missing[0] else ''
         raise InputError(
             f'expected the images that {source.path} lists, but {len(missing):,} of {len(images):,} are '
-            f'missing: {coco.some(missing, 3)}; put them there, or correct {source.name}.data_prefix'
+            f'missing: {coco.some(missing, 3)}; put them there, or correct {source.name}.data_prefix{slashes}'
         )
+    if loader.get('color_type', 'color') in ('color', 'grayscale'):
+        _check_sizes(source, prefix, images[:: max(1, len(images) // SAMPLE)])
+
+
+def _check_sizes(source: Source, prefix: str, images: List[dict]) -> None:
+    """Raise InputError for an image of another size than the file says, which puts boxes beside their objects."""
+    end = time.monotonic() + SECONDS
+    for image in images:
+        try:
+            size = size_of(os.path.join(prefix, image['file_name']))
+        except UNREADABLE:
+            continue  # named when it is loaded
+        said = image['width'], image['height']
+        if size != said:
+            turned = ', turned by its EXIF tag,' if size == said[::-1] else ''
+            raise InputError(
+                f'{source.path} says that {image["file_name"]} is {said[0]} x {said[1]}, but the image{turned} is '
+                f'{size[0]} x {size[1]}, and boxes would lie beside their objects; correct width, height and boxes, or '
+                'save the images without the tag'
+            )
+        if time.monotonic() > end:
+            break
 
 
 def _check_metric(name: str, ann_file: str, sources: List[Source], images: Dict[Path, Dict[Any, dict]]) -> None:
@@ -194,21 +228,21 @@ def _tell(source: Source, entries: coco.Entries, images: Dict[Any, dict], total:
     """Warn about each kind of entry that mmdet skips."""
     for kind, count in entries.counts.items():
         scored = "; COCO's metric counts them as missed" if source.metric and kind in (coco.OUTSIDE, coco.SMALL) else ''
-        _warn(
+        warn(
             f'{source.path}: {count:,} of {total:,} {kind} (the first is annotation {entries.first[kind]}): '
             f'{OUTCOMES[kind]}{scored}'
         )
     if source.metric and 0 in entries.ids:
-        _warn(f"{source.path}: COCO's metric never finds annotation 0; number the annotations from 1")
+        warn(f"{source.path}: COCO's metric never finds annotation 0; number the annotations from 1")
     empty = [image['file_name'] for key, image in images.items() if key not in entries.annotated]
     if empty and not source.dataset.test_mode:
         outcome = 'mmdet leaves them out' if source.filters.get('filter_empty_gt') else 'they count as background'
-        _warn(
+        warn(
             f'{source.path}: {len(empty):,} of {len(images):,} images have no annotation of the classes (the first '
             f'is {empty[0]}): {outcome}'
         )
 
 
-def _warn(line: str) -> None:
+def warn(line: str) -> None:
     if os.environ.get('RANK', '0') == '0':  # mmengine may not know the other processes yet
         print_log(line, 'current', logging.WARNING)

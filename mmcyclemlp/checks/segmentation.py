@@ -2,16 +2,27 @@
 
 import os
 import re
+import time
+from collections import Counter
 from pathlib import Path
-from typing import Any, Iterator, List, NamedTuple, Tuple
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
+import numpy as np
 from mmengine import Config
+from PIL import Image
 
 from mmcyclemlp.config.walk import datasets, metrics, walk
-from mmcyclemlp.datasets.masks import Labels
+from mmcyclemlp.datasets.masks import BYTE_MODES, Labels
 from mmcyclemlp.errors import InputError
+from mmcyclemlp.images import UNREADABLE
+
+from .coco import some
+from .consistency import check_batch
+from .detection import warn
 
 IGNORED = 255  # what mmseg ignores unless told otherwise
+SAMPLE = 100  # masks that are looked at before training
+SECONDS = 2.0  # for which this may last
 
 
 class Source(NamedTuple):
@@ -22,7 +33,9 @@ class Source(NamedTuple):
     missing: List[Tuple[str, str]]  # pairs whose mask is not there
     extra: List[str]  # masks of no image
     labels: Labels
+    names: Sequence[str]  # of the classes in the files
     num_classes: int  # that are learnt; the files may hold more
+    suffixes: Dict[str, int]  # of the files beside the images, which are not read
 
 
 def mask_sources(config: Config, *splits: str) -> Iterator[Source]:
@@ -42,12 +55,21 @@ def mask_sources(config: Config, *splits: str) -> Iterator[Source]:
             dataset = DATASETS.build(dict(section, pipeline=[], lazy_init=True, serialize_data=False))
             if not isinstance(dataset, BaseSegDataset) or dataset.backend_args:
                 continue
-            dataset.full_init()
+            try:
+                dataset.full_init()
+            except FileNotFoundError as error:
+                raise InputError(
+                    f'expected images for {name} in {error.filename or error}, which does not exist; put the dataset '
+                    'there, or correct its data_root and data_prefix'
+                ) from error
             items = [dataset.get_data_info(i) for i in range(len(dataset))]
+            suffixes = _other_suffixes(dataset)
             if not items or any('seg_map_path' not in item for item in items):
                 raise InputError(
                     f'expected images with masks from {name}, but it has {"no masks" if items else "none"}'
-                    '; set its data_root and data_prefix=dict(img_path=FOLDER, seg_map_path=FOLDER)'
+                    + (f' with img_suffix={dataset.img_suffix!r}, only {_counted(suffixes)}' if suffixes else '')
+                    + '; set its data_root and data_prefix=dict(img_path=FOLDER, seg_map_path=FOLDER)'
+                    + (f', or img_suffix={next(iter(suffixes))!r}' if suffixes else '')
                 )
             pairs = [(item['img_path'], item['seg_map_path']) for item in items]
             ignored = heads[0][1].get('ignore_index', IGNORED) if heads else dataset.ignore_index
@@ -58,7 +80,9 @@ def mask_sources(config: Config, *splits: str) -> Iterator[Source]:
                 pairs,
                 *_unmatched(dataset, pairs),
                 Labels(len(classes), ignored, bool(dataset.reduce_zero_label)),
+                classes,
                 len(dataset.metainfo['classes']),
+                suffixes,
             )
 
 
@@ -73,12 +97,17 @@ def check_masks(config: Config, *splits: str) -> None:
         return
     _check_ignored(config)
     for source in mask_sources(config, *splits):
+        if source.suffixes:
+            warn(f'{source.name}: left out beside its {len(source.pairs):,} images: {_counted(source.suffixes)}')
         if source.missing:
             image, mask = source.missing[0]
+            there = Counter(path.suffix for path in Path(mask).parent.glob('*.*') if path.name[0] != '.')
+            del there[Path(mask).suffix]
             raise InputError(
                 f'expected a mask for each image of {source.name}, but {len(source.missing):,} of '
-                f'{len(source.pairs):,} are not there, such as {mask} for {image}; add them, or correct '
-                'data_prefix and seg_map_suffix of the dataset'
+                f'{len(source.pairs):,} are not there, such as {mask} for {image}'
+                + (f', where there are {_counted(there)}' if there else '')
+                + '; add them, or correct data_prefix and seg_map_suffix of the dataset'
             )
         for name, head in _heads(config):
             if head.get('num_classes', source.num_classes) != source.num_classes:
@@ -87,6 +116,59 @@ def check_masks(config: Config, *splits: str) -> None:
                     f'{head["num_classes"]} and {source.num_classes}; set {name}.num_classes='
                     f'{source.num_classes}'
                 )
+        masks = [mask for _, mask in source.pairs]
+        counts, looked = count_values(masks[:: max(1, len(masks) // SAMPLE)])
+        told = about_values(counts, source.labels, source.names)
+        # That a few masks lack some of many classes means nothing.
+        if told and (looked == len(masks) or np.count_nonzero(counts) < 3):
+            warn(f'{source.name}: in {looked:,} of {len(masks):,} masks, {told}')
+        if source.name.startswith('train'):
+            check_batch(config, len(source.pairs))
+
+
+def count_values(masks: Sequence[str], seconds: float = SECONDS) -> Tuple[np.ndarray, int]:
+    """Numbers of pixels of each value in masks, int64 [256], and of how many masks; others have faults of their own."""
+    counts, looked, end = np.zeros(256, np.int64), 0, time.monotonic() + seconds
+    for mask in masks:
+        try:
+            with Image.open(mask) as image:
+                if image.mode in BYTE_MODES:
+                    counts += np.bincount(np.asarray(image).astype(np.uint8).ravel(), minlength=256)
+                    looked += 1
+        except UNREADABLE:
+            continue
+        if time.monotonic() > end:
+            break
+    return counts, looked
+
+
+def about_values(counts: np.ndarray, labels: Labels, names: Sequence[str]) -> Optional[str]:
+    """What training would learn nothing from: classes in no mask, and how many pixels are ignored; None if neither."""
+    first, pixels = int(labels.reduce_zero_label), max(1, counts.sum())
+    absent = [f'{i + first} ({name})' for i, name in enumerate(names) if not counts[i + first]]
+    ignored = counts[labels.ignored].sum() / pixels
+    if not absent and ignored < 0.5:
+        return None
+    told = f'no pixel is of class {some(absent)}' if absent else 'all classes occur'
+    told += f', and {ignored:.0%} of the pixels are ignored, with the value {" or ".join(map(str, labels.ignored))}'
+    if set(np.flatnonzero(counts)) == {0, 255} and len(names) == 2:
+        told += f'; these are binary masks of 0 and 255: write {1 + first} for 255 (and {first} for 0)'
+    return told
+
+
+def _counted(suffixes: Dict[str, int]) -> str:
+    return ', '.join(f'{count:,} {suffix or "without suffix"}' for suffix, count in suffixes.items())
+
+
+def _other_suffixes(dataset: Any) -> Dict[str, int]:
+    """Suffixes of images in a dataset's folder that it does not read, and how many; none where a list names them."""
+    folder = dataset.data_prefix.get('img_path')
+    if dataset.ann_file or not folder or folder == dataset.data_prefix.get('seg_map_path'):
+        return {}
+    names = (name for _, folders, files in os.walk(folder) for name in files if name[0] != '.')
+    found = Counter(os.path.splitext(name)[1] for name in names if not name.endswith(dataset.img_suffix))
+    known = Image.registered_extensions()
+    return {suffix: count for suffix, count in found.most_common() if suffix.lower() in known}
 
 
 def _check_ignored(config: Config) -> None:

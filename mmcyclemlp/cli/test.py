@@ -46,7 +46,7 @@ def main(args: Namespace) -> None:
     if not config.get('test_dataloader'):
         raise InputError(f'expected a config with a test_dataloader, but {args.config} has none; add one')
     checkpoint = read_checkpoint(args.checkpoint)
-    check_data(config, 'test')
+    check_data(config, 'test', checkpoint=checkpoint)
     runner = ConsoleRunner.from_cfg(config)
     runner.give(checkpoint)
     metrics = {name: float(value) for name, value in runner.test().items() if isinstance(value, Real)}

@@ -20,7 +20,7 @@ import torch
 from mmengine.dist import is_main_process
 from torch import nn
 
-from mmcyclemlp.checkpoints import read_checkpoint
+from mmcyclemlp.checkpoints import read_checkpoint, starting_weights
 from mmcyclemlp.checks import check_data, check_pretrained, check_resumable, last_checkpoint, newest_checkpoint
 from mmcyclemlp.config import edits, load_config
 from mmcyclemlp.engine import ConsoleRunner
@@ -87,9 +87,9 @@ def main(args: Namespace) -> int:
             {'load_from': str(source), 'resume': True},
         )
     elif source and '://' not in source:  # of weights to start from, mmengine knows more addresses
-        checkpoint = read_checkpoint(source)
+        checkpoint = {'state_dict': starting_weights(read_checkpoint(source), source)}
     check_pretrained(config)
-    check_data(config, 'train', 'val')
+    check_data(config, 'train', 'val', checkpoint=checkpoint if args.resume else None)
     if is_main_process():
         claim(config.work_dir)
     runner = ConsoleRunner.from_cfg(config)

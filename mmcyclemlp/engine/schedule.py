@@ -68,10 +68,12 @@ def _step_through(schedulers: List[_ParamScheduler], runner) -> None:
     by_iter = [scheduler for scheduler in schedulers if not scheduler.by_epoch]
     for scheduler in schedulers:
         scheduler.step()  # what building one does
-    epochs = 0 if isinstance(runner.train_loop, IterBasedTrainLoop) else runner.epoch
-    for i in range(1, runner.iter + 1):
+    length = 0 if isinstance(runner.train_loop, IterBasedTrainLoop) else len(runner.train_dataloader)
+    # With another batch size, the epochs that were done count as many iterations as they have now.
+    same = not length or runner.iter // length == runner.epoch
+    for i in range(1, (runner.iter if same else runner.epoch * length) + 1):
         for scheduler in by_iter:
             scheduler.step()
-        if epochs and i % (runner.iter // epochs) == 0:
+        if length and i % length == 0:
             for scheduler in by_epoch:
                 scheduler.step()

@@ -15,6 +15,7 @@ ignore. Unusable entries are left out and reported. User errors print one line a
 
 import math
 import sys
+import unicodedata
 import xml.etree.ElementTree as ElementTree
 from argparse import Namespace
 from collections import defaultdict
@@ -24,13 +25,13 @@ from typing import Dict, List, NamedTuple, Optional, Tuple
 # A checkout works without installation, from any folder.
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from PIL import Image
 from rich.progress import track
 
 from mmcyclemlp.cli.arguments import command, parser_of
-from mmcyclemlp.datasets.load_images import UNREADABLE
 from mmcyclemlp.errors import InputError
 from mmcyclemlp.files import write_json
+from mmcyclemlp.images import UNREADABLE, size_of
+from mmcyclemlp.untrusted import read_text
 
 SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')
 CORNERS = ('xmin', 'ymin', 'xmax', 'ymax')
@@ -38,11 +39,12 @@ Found = Dict[str, List[str]]  # what is the matter -> where
 
 
 class Voc(NamedTuple):
-    """Folders of images and annotations, and the names in them, without suffix."""
+    """Folders of images and annotations, the names in them, without suffix, and the image files by :func:`same`."""
 
     images: Path
     annotations: Path
     names: List[str]
+    files: Dict[str, str]
 
 
 PARSER = parser_of(__doc__)
@@ -50,6 +52,11 @@ PARSER.add_argument('folder', type=Path, metavar='VOC_FOLDER', help="folder in V
 PARSER.add_argument('out', type=Path, metavar='OUT.json', help='file to write')
 PARSER.add_argument('--split', metavar='NAME', help='the names in ImageSets/Main/NAME.txt (default: all)')
 PARSER.add_argument('--classes', nargs='+', metavar='CLASS', help='names to take, in the order of their labels')
+
+
+def same(name: str) -> str:
+    """A name in one Unicode form, which systems write in two, and without regard to upper case."""
+    return unicodedata.normalize('NFC', name).casefold()
 
 
 def find(folder: Path, split: Optional[str]) -> Voc:
@@ -60,14 +67,15 @@ def find(folder: Path, split: Optional[str]) -> Voc:
         )
     annotations = folder / 'Annotations' if (folder / 'Annotations').is_dir() else folder
     images = folder / 'JPEGImages' if (folder / 'JPEGImages').is_dir() else annotations
-    there = sorted(path.stem for path in annotations.glob('*.xml'))
+    there = sorted(path.stem for path in annotations.glob('*.xml') if path.name[0] != '.')
+    files = {same(path.name): path.name for path in sorted(images.iterdir(), reverse=True) if path.is_file()}
     if not there:
         raise InputError(
             f'expected XML files in {annotations}, but it holds none; give the folder above Annotations/, '
             'or one of XML files'
         )
     if split is None:
-        return Voc(images, annotations, there)
+        return Voc(images, annotations, there, files)
     sets = folder / 'ImageSets' / 'Main'
     if not (sets / f'{split}.txt').is_file():
         known = ', '.join(sorted(path.stem for path in sets.glob('*.txt'))[:10])
@@ -75,17 +83,24 @@ def find(folder: Path, split: Optional[str]) -> Voc:
             f'--split {split} expects {sets / split}.txt, which does not exist; '
             + (f'there are {known}' if known else 'leave --split out to convert all')
         )
-    lines = (sets / f'{split}.txt').read_text(encoding='utf-8').splitlines()
-    return Voc(images, annotations, [line.split()[0] for line in lines if line.strip()])  # some add a 1 or -1
+    known_names = {unicodedata.normalize('NFC', name): name for name in there}
+    names = []
+    for line in filter(None, map(str.strip, read_text(sets / f'{split}.txt').splitlines())):
+        # The whole line may be a name with spaces; some add a 1 or -1; some write the image's suffix.
+        candidates = [line, line.rsplit(None, 1)[0], line.split()[0]]
+        candidates += [str(Path(name).with_suffix('')) for name in candidates if name.lower().endswith(SUFFIXES)]
+        normal = [unicodedata.normalize('NFC', name) for name in candidates]
+        names.append(next((known_names[name] for name in normal if name in known_names), candidates[-1]))
+    return Voc(images, annotations, names, files)
 
 
 def read(path: Path) -> ElementTree.Element:
     """Root of an annotation file; ValueError says why it cannot be read."""
     try:
-        return ElementTree.parse(path).getroot()
+        return ElementTree.fromstring(read_text(path))
     except FileNotFoundError:
         raise ValueError('XML files are missing') from None
-    except (ElementTree.ParseError, OSError, UnicodeDecodeError) as error:
+    except (ElementTree.ParseError, OSError, InputError) as error:
         raise ValueError('XML files are malformed') from error
 
 
@@ -105,18 +120,18 @@ def text(node: ElementTree.Element, tag: str) -> str:
     found = node.findtext(tag)
     if not found or not found.strip():
         raise ValueError('objects lack a name or a corner')
-    return found.strip()
+    return unicodedata.normalize('NFC', found.strip())
 
 
 def image_of(voc: Voc, name: str, root: ElementTree.Element) -> Tuple[str, int, int]:
     """File name and size of an image, by the name of its XML, else as the XML says; ValueError if it is missing."""
-    candidates = [name + suffix for suffix in (*SUFFIXES, *map(str.upper, SUFFIXES))]
+    candidates = [name + suffix for suffix in SUFFIXES]
     candidates += [Path((root.findtext('filename') or '').strip().replace('\\', '/')).name]
     for candidate in candidates:
-        if candidate and (voc.images / candidate).is_file():
+        if same(candidate) in voc.files:
+            file = voc.files[same(candidate)]
             try:
-                with Image.open(voc.images / candidate) as image:  # the header only
-                    return (candidate, *image.size)
+                return (file, *size_of(voc.images / file))
             except UNREADABLE as error:
                 raise ValueError('images cannot be read') from error
     raise ValueError('images are missing')
@@ -131,8 +146,8 @@ def box_of(node: ElementTree.Element, width: int, height: int) -> Tuple[List[flo
         left, top, right, bottom = (float(text(bounds, corner)) for corner in CORNERS)
     except ValueError:
         raise ValueError('objects lack a name or a corner') from None
-    if not all(map(math.isfinite, (left, top, right, bottom))) or right <= left or bottom <= top:
-        raise ValueError('boxes are of zero size')
+    if not all(map(math.isfinite, (left, top, right, bottom))) or right < left or bottom < top:
+        raise ValueError('boxes have corners in the wrong order')
     corners = left - 1, top - 1, right, bottom  # the far ends excluded
     left, right = (min(max(x, 0), width) for x in corners[::2])
     top, bottom = (min(max(y, 0), height) for y in corners[1::2])
@@ -145,7 +160,7 @@ def box_of(node: ElementTree.Element, width: int, height: int) -> Tuple[List[flo
 def convert(voc: Voc, classes: List[str]) -> Tuple[dict, Found]:
     """COCO's dict, and what was left out or changed."""
     images, annotations, found = [], [], defaultdict(list)
-    numbers = {name: i for i, name in enumerate(classes, start=1)}
+    numbers = {unicodedata.normalize('NFC', name): i for i, name in enumerate(classes, start=1)}
     for name in track(voc.names, 'Annotations'):
         path = voc.annotations / f'{name}.xml'
         try:
@@ -168,6 +183,8 @@ def convert(voc: Voc, classes: List[str]) -> Tuple[dict, Found]:
             except ValueError as error:
                 found[str(error)].append(path.name)
                 continue
+            if box[2:] == [1, 1]:
+                found['boxes are of a single pixel, and were kept'].append(path.name)
             if was_cut:
                 found['boxes were cut at the border of their image'].append(path.name)
             annotations.append(

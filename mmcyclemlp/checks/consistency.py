@@ -1,0 +1,172 @@
+"""Whether the parts of a config agree, in any task: what would end a run late, or go wrong without a word."""
+
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Iterator, Optional, Sequence, Set, Tuple
+
+from mmengine import Config, registry
+
+from mmcyclemlp.config.walk import datasets, name_of, walk
+from mmcyclemlp.errors import InputError
+
+from .coco import some
+
+SCOPES = ('mmdet', 'mmpretrain', 'mmseg')
+# Heads of mmseg that average over the whole image, where batch norm of a single image has one value a channel.
+AVERAGING = ('UPerHead', 'PSPHead', 'ASPPHead', 'DepthwiseSeparableASPPHead')
+COCO_ITEMS = ('mAP', 'mAP_50', 'mAP_75', 'mAP_s', 'mAP_m', 'mAP_l')
+IOU_ITEMS = {'mIoU': ('mIoU', 'mAcc'), 'mDice': ('mDice', 'mAcc'), 'mFscore': ('mFscore', 'mPrecision', 'mRecall')}
+
+
+def check_consistency(config: Config, *splits: str) -> None:
+    """Check a config before the data of its ``splits`` (``train``, ``val``, ``test``) are looked at.
+
+    Raises:
+        InputError: text in place of a tuple of classes; fewer colours than classes; a detector with another number of
+            classes than its data; a softmax over one class; an evaluator of another task; for training, ``save_best``
+            of what the evaluator does not give, and a batch of one where batch norm needs two.
+    """
+    for split in ('train', 'val', 'test'):
+        for name, section, _ in datasets(config, split):
+            _check_dataset(config, name, section)
+    for split in splits:
+        _check_evaluator(config, split)
+    _check_softmax(config)
+    if 'train' in splits:
+        _check_save_best(config)
+        check_batch(config, None)
+
+
+def _check_dataset(config: Config, name: str, section: dict) -> None:
+    metainfo = section.get('metainfo') or {}
+    classes, palette = metainfo.get('classes', section.get('classes')), metainfo.get('palette')
+    if isinstance(classes, str) and not Path(classes).expanduser().is_file():
+        raise InputError(
+            f'{name}.metainfo.classes must be a tuple of names, got {classes!r}; a tuple of one name is ({classes!r}, )'
+        )
+    if not isinstance(classes, (list, tuple)):
+        return
+    if isinstance(palette, (list, tuple)) and len(palette) < len(classes):
+        raise InputError(
+            f'expected a colour for each of the {len(classes)} classes of {name}, but its metainfo.palette has '
+            f'{len(palette)}; add the others, or leave palette out'
+        )
+    # Panoptic data lists stuff as well, and heads that read language have room for more.
+    counts = 'Panoptic' not in name_of(section) and 'language_model' not in (config.get('model') or {})
+    for place, head in _heads(config) if counts and config.get('default_scope') == 'mmdet' else ():
+        if head['num_classes'] != len(classes):
+            raise InputError(
+                f'expected as many classes of {place} as of {name}, but they have {head["num_classes"]} and '
+                f'{len(classes)} ({some(classes)}); set {place}.num_classes={len(classes)}'
+            )
+
+
+def _heads(config: Config) -> Iterator[Tuple[str, dict]]:
+    """Heads that tell classes apart, with their dotted paths; not those that tell objects from the rest."""
+    for path, section in walk(config.get('model'), 'model'):
+        last = next((part for part in reversed(path.split('.')) if not part.isdigit()), '')
+        if last.endswith('head') and 'rpn' not in path and not section.get('class_agnostic'):
+            if isinstance(section.get('num_classes'), int):
+                yield path, section
+
+
+def _check_softmax(config: Config) -> None:
+    for path, head in _heads(config) if config.get('default_scope') != 'mmdet' else ():
+        losses = [loss for key in ('loss', 'loss_decode') for _, loss in walk(head.get(key)) if 'type' in loss]
+        softmax = all(name_of(loss) in ('CrossEntropyLoss', 'LabelSmoothLoss') for loss in losses)
+        if head['num_classes'] == 1 and softmax and not any(loss.get('use_sigmoid') for loss in losses):
+            raise InputError(
+                f'{path}.num_classes is 1, but a softmax over one class is always 1, and learns nothing; give what is '
+                'not of the class a class of its own, such as ground, and set num_classes=2'
+            )
+
+
+def _metrics(config: Config, split: str) -> Iterator[dict]:
+    for path, section in walk(config.get(f'{split}_evaluator')):
+        if (not path or path.isdigit()) and isinstance(section.get('type'), str) and name_of(section) != 'Evaluator':
+            yield section
+
+
+def _check_evaluator(config: Config, split: str) -> None:
+    scope = config.get('default_scope')
+    known = import_module(f'{scope}.registry').METRICS if scope in SCOPES else registry.METRICS
+    for metric in _metrics(config, split):
+        kind = known.get(metric['type'])
+        home = kind.__module__.split('.')[0] if kind is not None else None
+        if kind is None or (home in SCOPES and scope in SCOPES and home != scope):
+            raise InputError(
+                f'{split}_evaluator has {metric["type"]}, which is no metric of {scope}, the library of this config; '
+                'take one for this task, such as '
+                + {'mmdet': 'CocoMetric', 'mmseg': 'IoUMetric'}.get(str(scope), 'Accuracy')
+            )
+
+
+def _check_save_best(config: Config) -> None:
+    wanted = ((config.get('default_hooks') or {}).get('checkpoint') or {}).get('save_best')
+    metrics = [_given(metric) for metric in _metrics(config, 'val')]
+    if not wanted or not config.get('val_dataloader') or not metrics or any(given is None for given in metrics):
+        return
+    given = sorted(key for each in metrics for key in each or ())
+    for key in [wanted] if isinstance(wanted, str) else wanted:
+        if key != 'auto' and key not in given:
+            raise InputError(
+                f'default_hooks.checkpoint.save_best is {key}, but val_evaluator gives {some(given, 8) or "nothing"}; '
+                'set it to one of these, or to None'
+            )
+
+
+def _given(metric: dict) -> Optional[Set[str]]:
+    """The names that a metric gives, or None where nobody knows."""
+    name = name_of(metric)
+    items: Sequence[Any]
+    if metric.get('format_only'):
+        return set()
+    if name == 'Accuracy' and 'thrs' not in metric:
+        topk = metric.get('topk', (1,))
+        prefix, items = 'accuracy', [f'top{k}' for k in ([topk] if isinstance(topk, int) else topk)]
+    elif name == 'MeanCrossEntropy':
+        prefix, items = 'cross_entropy', ['mean']
+    elif name == 'SingleLabelMetric' and metric.get('average', 'macro') == 'macro' and 'thrs' not in metric:
+        prefix, items = 'single-label', metric.get('items', ('precision', 'recall', 'f1-score'))
+    elif name == 'IoUMetric':
+        prefix, items = (
+            '',
+            ['aAcc', *(item for kind in _list(metric, 'iou_metrics', 'mIoU') for item in IOU_ITEMS[kind])],
+        )
+    elif name == 'CocoMetric' and 'metric_items' not in metric:
+        kinds = _list(metric, 'metric', 'bbox')
+        if not set(kinds) <= {'bbox', 'segm'}:
+            return None
+        prefix, items = 'coco', [f'{kind}_{item}' for kind in kinds for item in COCO_ITEMS]
+    else:
+        return None
+    prefix = metric.get('prefix') or prefix
+    return {f'{prefix}/{item}' if prefix else item for item in items}
+
+
+def _list(metric: dict, key: str, default: str) -> Sequence[str]:
+    value = metric.get(key, default)
+    return [value] if isinstance(value, str) else value
+
+
+def check_batch(config: Config, images: Optional[int]) -> None:
+    """Raise InputError for a batch of one image under batch norm over one position, also if it is the last one of an
+    epoch of so many ``images``."""
+    loader = config.get('train_dataloader') or {}
+    size = loader.get('batch_size')
+    for path, section in walk(config.get('model'), 'model'):
+        norm = (section.get('norm_cfg') or {}).get('type')
+        alone = norm in ('BN', 'SyncBN') and name_of(section) in AVERAGING
+        if not (alone or norm == 'BN1d') or (norm == 'SyncBN' and config.get('launcher', 'none') != 'none'):
+            continue
+        sampler = name_of(loader.get('sampler') or {})
+        if size == 1:
+            what, remedy = 'train_dataloader.batch_size is 1', 'set it to 2 or more'
+        elif images and size and images % size == 1 and sampler == 'DefaultSampler' and not loader.get('drop_last'):
+            what, remedy = f'the last batch of {images:,} images is of one', 'set train_dataloader.drop_last=True'
+        else:
+            continue
+        raise InputError(
+            f'{path} ({name_of(section)}) has batch norm over a single position of an image, and needs two images a '
+            f'batch, but {what}; {remedy}'
+        )

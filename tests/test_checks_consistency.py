@@ -1,0 +1,125 @@
+"""Parts of a config that do not agree are refused before a run, in any task."""
+
+import pytest
+from mmengine import Config
+
+from mmcyclemlp.checks.consistency import check_batch, check_consistency
+from mmcyclemlp.errors import InputError
+
+NAMES = ('ant', 'bee', 'cat')
+
+
+def dataset(**metainfo):
+    return dict(dataset=dict(type='BaseSegDataset', metainfo=metainfo))
+
+
+def segmentation(classes=('ground', 'leaf'), number=2, loss=None, evaluator=None, save_best='mIoU', **more):
+    head = dict(type='FPNHead', num_classes=number, loss_decode=loss or dict(type='CrossEntropyLoss'))
+    return Config(
+        dict(
+            default_scope='mmseg',
+            model=dict(type='EncoderDecoder', decode_head=head),
+            train_dataloader=dict(batch_size=2, **dataset(classes=classes, **more)),
+            val_dataloader=dataset(classes=classes),
+            val_evaluator=evaluator or dict(type='IoUMetric'),
+            default_hooks=dict(checkpoint=dict(type='CheckpointHook', save_best=save_best)),
+        )
+    )
+
+
+def detection(number, **more):
+    rpn = dict(type='RPNHead', num_classes=1)
+    boxes = dict(type='StandardRoIHead', bbox_head=[dict(type='Shared2FCBBoxHead', num_classes=number)])
+    return Config(
+        dict(
+            default_scope='mmdet',
+            model=dict(rpn_head=rpn, roi_head=boxes),
+            train_dataloader=dict(
+                dataset=dict(type='CocoDataset', metainfo=dict(classes=('ant', 'bee', 'cat'), **more))
+            ),
+        )
+    )
+
+
+def refused(config, match):
+    with pytest.raises(InputError, match=match) as error:
+        check_consistency(config, 'train', 'val')
+    assert '\n' not in str(error.value)
+
+
+def test_parts_that_agree_pass():
+    pytest.importorskip('mmdet')
+    sigmoid = dict(type='CrossEntropyLoss', use_sigmoid=True)
+    for config in (segmentation(), segmentation(('leaf',), 1, sigmoid), detection(3)):
+        check_consistency(config, 'train', 'val')
+
+
+@pytest.mark.parametrize('number', [2, 80])
+def test_a_detector_has_as_many_classes_as_its_data(number):
+    refused(
+        detection(number), rf'of model.roi_head.bbox_head.0 as of train_.*, but they have {number} and 3 \(ant, bee'
+    )
+
+
+def test_a_palette_has_a_colour_for_each_class():
+    refused(detection(3, palette=[(0, 0, 0), (1, 1, 1)]), 'a colour for each of the 3 classes .*palette has 2; add')
+    refused(segmentation(palette=[(0, 0, 0)]), 'a colour for each of the 2 classes of train_dataloader')
+
+
+def test_text_is_no_tuple_of_classes(tmp_path):
+    refused(segmentation('leaf', 1), r"classes must be a tuple of names, got 'leaf'; a tuple .* is \('leaf', \)")
+    (tmp_path / 'classes.txt').write_text('ground\nleaf\n')  # mmengine reads them from a file
+    check_consistency(segmentation(str(tmp_path / 'classes.txt')), 'train', 'val')
+
+
+def test_a_softmax_over_one_class_learns_nothing():
+    refused(segmentation(('leaf',), 1), 'model.decode_head.num_classes is 1, but a softmax .* set num_classes=2')
+    config = Config(dict(default_scope='mmpretrain', model=dict(head=dict(type='LinearClsHead', num_classes=1))))
+    refused(config, 'model.head.num_classes is 1, but a softmax')
+
+
+@pytest.mark.parametrize(
+    'scope, evaluator, wanted, given',
+    [
+        ('mmseg', dict(type='IoUMetric', iou_metrics=['mDice']), 'mIoU', 'aAcc, mAcc, mDice'),
+        ('mmseg', dict(type='IoUMetric', prefix='seg'), 'mIoU', 'seg/aAcc, seg/mAcc, seg/mIoU'),
+        ('mmpretrain', [dict(type='SingleLabelMetric')], 'accuracy/top1', 'single-label/f1-score, .*'),
+        ('mmpretrain', [dict(type='Accuracy', topk=(1, 5))], ['accuracy/top5', 'auc'], 'accuracy/top1, accuracy/top5'),
+        ('mmdet', dict(type='CocoMetric', metric='bbox'), 'coco/segm_mAP', 'coco/bbox_mAP, .*'),
+    ],
+)
+def test_the_best_is_by_a_metric_that_is_computed(scope, evaluator, wanted, given):
+    pytest.importorskip(scope)
+    config = segmentation(evaluator=evaluator, save_best=wanted)
+    config.default_scope, config.model = scope, {}
+    last = wanted if isinstance(wanted, str) else wanted[-1]
+    refused(config, f'save_best is {last}, but val_evaluator gives {given}; set it')
+    for best in ('auto', None, given.split(',')[0]):
+        config.default_hooks.checkpoint.save_best = best
+        check_consistency(config, 'train', 'val')
+    config.val_evaluator = [dict(type='DumpResults', out_file_path='a.pkl')]
+    config.default_hooks.checkpoint.save_best = 'whatever'  # where nobody knows what is given
+    check_consistency(config, 'train', 'val')
+
+
+def test_an_evaluator_of_another_task_is_refused():
+    refused(segmentation(evaluator=dict(type='Accuracy')), 'val_evaluator has Accuracy, which is no metric of mmseg')
+    pytest.importorskip('mmdet')
+    refused(segmentation(evaluator=dict(type='mmdet.CocoMetric')), 'mmdet.CocoMetric, which is no metric of mmseg')
+
+
+@pytest.mark.parametrize('head', ['UPerHead', 'PSPHead'])
+def test_a_batch_of_one_under_batch_norm(head):
+    config = segmentation()
+    config.model.decode_head.update(type=head, norm_cfg=dict(type='SyncBN'))
+    check_batch(config, 5)  # drawn without end
+    config.train_dataloader.sampler = dict(type='DefaultSampler')
+    check_batch(config, 6)
+    with pytest.raises(InputError, match='the last batch of 5 images is of one; set train_dataloader.drop_last=True'):
+        check_batch(config, 5)
+    config.train_dataloader.drop_last = True
+    check_batch(config, 5)
+    config.train_dataloader.batch_size = 1
+    refused(config, rf'model.decode_head \({head}\) has batch norm .*batch_size is 1; set it to 2 or more')
+    config.model.decode_head.norm_cfg.type = 'GN'
+    check_consistency(config, 'train', 'val')
