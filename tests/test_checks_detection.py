@@ -705,7 +705,7 @@ def test_ids_as_text_and_as_numbers(run, content):
 def test_names_that_look_the_same(run, content, name):
     content['categories'][1]['name'] = name
     seen = 'dög' if 'g' == name[-1] else 'dog'
-    refused(run(classes=('cat', seen)), rf"categories 'cat', {name!r}, but not {seen!r} of .* differ in spaces or in")
+    refused(run(classes=('cat', seen)), rf"categories 'cat', {name!r}, but not {seen!r} of .* differ in spaces, case")
 
 
 @pytest.mark.parametrize('encoding', ['utf-8-sig', 'utf-16', 'utf-16-le'])
@@ -725,7 +725,14 @@ def test_what_the_metric_needs_is_required_where_it_scores(run, content):
     refused(run(scored=True), 'annotation 12 has no iscrowd')
     content['annotations'][1].update(iscrowd=0, id='a')
     check_annotations(run(), 'train')
-    refused(run(scored=True), "annotation has id 'a', but COCO's metric takes numbers")
+    refused(run(scored=True), "annotation has id 'a', .* but COCO's metric takes numbers")
+    content['annotations'][1].update(id=12, iscrowd='no')
+    refused(run(scored=True), "iscrowd 'no', but COCO's metric takes numbers only, and iscrowd is 0 or 1")
+    content['annotations'][1].update(iscrowd=0, ignore=1, area=None)
+    check_annotations(run(), 'train')
+    refused(run(scored=True), 'area None')
+    content['images'][1]['id'] = '2'
+    refused(run(), "some image ids are text, such as '2', others numbers; write all as numbers")
 
 
 def test_images_of_another_size_than_the_file_says(run, content, tmp_path):
@@ -737,6 +744,13 @@ def test_images_of_another_size_than_the_file_says(run, content, tmp_path):
     check_annotations(run(), 'train')
     Image.new('RGB', (9, 9)).save(tmp_path / 'images/1.png')
     refused(run(), rf'1.png is {WIDTH} x {HEIGHT}, but the image is 9 x 9, and boxes would lie beside')
+
+
+def test_names_of_another_case(run, content):
+    content['images'][1]['file_name'] = '2.PNG'
+    refused(
+        run(), r"1 of 2 are missing: \S+2.PNG \(there is '2.png', which differs in case, spaces or its Unicode form"
+    )
 
 
 def test_names_with_back_slashes(run, content):

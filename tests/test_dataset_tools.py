@@ -211,7 +211,7 @@ NAMES = ('one', 'é two', 'three')
     [
         '\ufeffone\r\né two\r\nthree\r\n'.encode(),
         'one\né two\nthree\n'.encode('utf-16'),
-        'one.jpg\né two.JPG\nthree.jpg\n'.encode(),
+        'JPEGImages/one.jpg\nJPEGImages\\é two.JPG\nthree.jpg\n'.encode(),
         'one  1\né two -1\nthree 0\n'.encode(),
         unicodedata.normalize('NFD', 'one\né two\nthree').encode(),
     ],

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from mmengine.config import Config
 from mmengine.evaluator import BaseMetric, Evaluator
 from mmengine.hooks import Hook
 from mmengine.model import BaseModel
@@ -64,7 +65,7 @@ class Rates(Hook):
         self.rates[runner.iter] = runner.optim_wrapper.get_lr()['lr'][0]
 
 
-def run(work_dir, train_cfg, hooks, metrics=None, schedule=None, resume_from=None):
+def run(work_dir, train_cfg, hooks, metrics=None, schedule=None, resume_from=None, batch=1, **optimizer):
     """Train a Line; returns its losses."""
     # mmengine sleeps for 2 s where an iteration-based run begins its data anew.
     batches = train_cfg.get('max_iters', 4)
@@ -77,8 +78,8 @@ def run(work_dir, train_cfg, hooks, metrics=None, schedule=None, resume_from=Non
         log_level='ERROR',
         randomness=dict(seed=0),
         train_cfg=dict(train_cfg),
-        train_dataloader=DataLoader(pairs, 1),
-        optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.01)),
+        train_dataloader=DataLoader(pairs, batch),
+        optim_wrapper=dict(optimizer=dict(dict(type='SGD', lr=0.01), **optimizer)),
         param_scheduler=schedule,
         val_cfg=dict(),
         val_dataloader=DataLoader(pairs, 1),
@@ -87,6 +88,7 @@ def run(work_dir, train_cfg, hooks, metrics=None, schedule=None, resume_from=Non
         custom_hooks=hooks,
         load_from=resume_from and str(work_dir / resume_from),
         resume=resume_from is not None,
+        cfg=Config(dict(param_scheduler=schedule)),
     )
     runner.train()
     return runner.model.losses
@@ -242,6 +244,35 @@ def test_the_same_schedule_goes_on_after_resuming(tmp_path):
         resume_from='epoch_2.pth',
     )
     assert resumed.rates == pytest.approx({i: straight.rates[i] for i in range(8, 16)})
+
+
+def test_a_schedule_in_epochs_goes_on_with_another_batch_size(tmp_path):
+    schedule = [
+        dict(type='LinearLR', start_factor=0.1, by_epoch=False, end=3),
+        dict(type='CosineAnnealingLR', by_epoch=True, convert_to_iter_based=True),
+    ]
+    epochs = dict(by_epoch=True, max_epochs=4)
+    run(tmp_path, epochs, [ResumeScheduleHook()], schedule=schedule, batch=2)
+    for batch in (1, 2, 4):
+        rates = Rates()
+        run(tmp_path, epochs, [rates, ResumeScheduleHook()], None, schedule, 'epoch_2.pth', batch)
+        assert rates.rates[4] == pytest.approx(0.005)  # in the middle of the cosine, whatever an epoch's length
+
+
+@pytest.mark.parametrize('schedule', [None, WARMUP_COSINE], ids=['constant', 'cosine'])
+def test_numbers_of_the_optimizer_are_taken_from_the_config_when_resuming(tmp_path, schedule):
+    epochs, straight, resumed, groups = dict(by_epoch=True, max_epochs=4), Rates(), Rates(), []
+
+    class Groups(Hook):
+        def after_train(self, runner):
+            groups.extend(runner.optim_wrapper.param_groups)
+
+    run(tmp_path / 'straight', epochs, [straight], schedule=schedule, lr=1e-3)
+    run(tmp_path, epochs, [], schedule=schedule, momentum=0.9)
+    changed = dict(lr=1e-3, weight_decay=0.1, momentum=0.9)
+    run(tmp_path, epochs, [resumed, ResumeScheduleHook(), Groups()], None, schedule, 'epoch_2.pth', 1, **changed)
+    assert resumed.rates == pytest.approx({i: straight.rates[i] for i in range(8, 16)})
+    assert (groups[0]['weight_decay'], groups[0]['momentum']) == (0.1, 0.9)
 
 
 def samples(logits, labels):

@@ -1,11 +1,17 @@
-"""What a run starts from: weights of any origin, and a schedule that counts epochs."""
+"""What a run starts from: weights of any origin."""
 
 import pytest
 import torch
-from mmengine.optim import CosineAnnealingLR, OptimWrapper
+from mmengine import Config
 
-from mmcyclemlp.checkpoints import check_any_fits, starting_weights
-from mmcyclemlp.engine.schedule import _step_through
+from mmcyclemlp.checkpoints import (
+    check_any_fits,
+    load_strictly,
+    read_checkpoint,
+    register_safe_loader,
+    starting_weights,
+)
+from mmcyclemlp.checks import check_pretrained
 from mmcyclemlp.errors import InputError
 from mmcyclemlp.models import CycleMLP
 
@@ -49,15 +55,17 @@ def test_the_authors_weights_are_refused_with_the_command_that_converts_them(pre
         check_any_fits(torch.nn.Linear(1, 1), checkpoint, 'a.pth')
 
 
-@pytest.mark.parametrize('length', [1, 2, 8])
-def test_a_schedule_by_epochs_goes_on_at_its_epoch_with_any_batch_size(length):
-    """Resumed after 4 of 8 epochs, of which each had 2 iterations and now has another number."""
-    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1e-3)
-    schedule = CosineAnnealingLR.build_iter_from_epoch(OptimWrapper(optimizer), end=8, epoch_length=length)
-    schedule.last_step = schedule._global_step = -1
-
-    class Runner:
-        train_loop, train_dataloader, epoch, iter = None, [None] * length, 4, 8
-
-    _step_through([schedule], Runner)
-    assert optimizer.param_groups[0]['lr'] == pytest.approx(5e-4)
+def test_all_readers_find_them(tmp_path):
+    """Also ``init_cfg``, which mmengine loads, and testing, which loads strictly."""
+    arch = dict(depths=(1,), embed_dims=(8,), mlp_ratios=(2,))
+    network = CycleMLP(arch, out_indices=(0,))
+    path = tmp_path / 'other.pth'
+    weights = {f'module.{name}': value for name, value in network.state_dict().items()}
+    torch.save(dict(student={}, teacher=weights, optimizer={}), path)
+    init_cfg = dict(type='Pretrained', checkpoint=str(path))
+    check_pretrained(Config(dict(model=dict(type='CycleMLP', arch=arch, out_indices=(0,), init_cfg=init_cfg))))
+    register_safe_loader()
+    for start in ('init_cfg', 'strictly'):
+        other = CycleMLP(arch, out_indices=(0,), init_cfg=init_cfg)
+        other.init_weights() if start == 'init_cfg' else load_strictly(other, read_checkpoint(path), path)
+        assert all(torch.equal(value, network.state_dict()[name]) for name, value in other.state_dict().items())

@@ -20,6 +20,8 @@ from mmcyclemlp.errors import InputError
 from mmcyclemlp.pickles import settled, torch_globals
 from mmcyclemlp.untrusted import check_regular, download, guard_libraries
 
+from .state_dicts import with_plain_names
+
 PathLike = Union[str, os.PathLike]
 
 NAMED = ('open-mmlab://', 'openmmlab://', 'mmcls://', 'torchvision://', 'modelzoo://')  # in lists of the libraries
@@ -30,9 +32,9 @@ def read_checkpoint(source: PathLike) -> Dict[str, Any]:
     """Read a checkpoint onto the CPU without running any code in it.
 
     Accepts tensors, plain values, what the authors published (an ``argparse.Namespace``), what mmengine's ``Runner``
-    writes (numpy values and ``HistoryBuffer``), and safetensors. ``mmengine.runner.load_checkpoint`` is not safe: it
-    retries a rejected file with unrestricted pickle, and ``getattr`` among its safe globals is enough to reach
-    ``os.system``.
+    writes (numpy values and ``HistoryBuffer``), and safetensors. Weights that other training code keeps elsewhere, or
+    under the prefix of a wrapper, are found. ``mmengine.runner.load_checkpoint`` is not safe: it retries a rejected
+    file with unrestricted pickle, and ``getattr`` among its safe globals is enough to reach ``os.system``.
 
     Args:
         source (str | os.PathLike): a file, an ``http://``, ``https://`` or ``file://`` URL, or ``cyclemlp://NAME`` for
@@ -58,7 +60,7 @@ def read_checkpoint(source: PathLike) -> Dict[str, Any]:
             f'expected a checkpoint (a dict with a state dict), but {name} holds a '
             f'{type(checkpoint).__name__}; check that it is the right file'
         )
-    return _disarmed(checkpoint, name)
+    return with_plain_names(_disarmed(checkpoint, name))
 
 
 def register_safe_loader() -> None:

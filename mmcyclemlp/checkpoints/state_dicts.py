@@ -9,6 +9,28 @@ from torch import Tensor
 from mmcyclemlp.errors import InputError
 from mmcyclemlp.models import ARCHS
 
+# Under which others save a state dict; averaged weights first, as timm and DINO use them.
+KEYS = ('state_dict_ema', 'model_ema', 'teacher', 'state_dict', 'model')
+PREFIXES = ('module.', '_orig_mod.', 'model.', 'teacher.')  # of wrappers, in front of every name
+
+
+def with_plain_names(checkpoint: Dict[str, Any]) -> Dict[str, Any]:
+    """A checkpoint of timm, DINO, Lightning or torch itself with its weights under ``state_dict``, or bare, as it was,
+    and without the prefixes of wrappers. Of mmengine's, only that of distributed training goes."""
+    keys, prefixes = (('state_dict',), PREFIXES[:1]) if 'meta' in checkpoint else (KEYS, PREFIXES)
+    weights: Any = checkpoint
+    for _ in range(3):  # one in another; a forged one may hold itself
+        key = next((key for key in keys if isinstance(weights.get(key), Mapping)), None)
+        if key is None:
+            break
+        checkpoint, weights = {**checkpoint, 'state_dict': weights[key]}, weights[key]
+    names = weights
+    while prefix := next((p for p in prefixes if names and all(str(name).startswith(p) for name in names)), None):
+        names = {str(name)[len(prefix) :]: value for name, value in names.items()}
+    if weights is not checkpoint.get('state_dict'):
+        return names
+    return {name: value for name, value in checkpoint.items() if name not in KEYS} | {'state_dict': names}
+
 
 def arch_of(state_dict: Mapping[str, Any]) -> Optional[str]:
     """``b1`` to ``b5`` by the numbers of a state dict of ours, with or without ``backbone.``; else None."""

@@ -109,7 +109,7 @@ def check_categories(path: Path, categories: List[dict], use: Use) -> Set[Any]:
     names = [category['name'] for category in categories]
     missing = [name for name in use.classes if name not in names]
     if missing:
-        alike = [name for name in names if _plain(name) in map(_plain, missing)]
+        alike = [name for name in names if plain(name) in map(plain, missing)]
         shown, absent = ([repr(name) if alike else name for name in each] for each in (names, missing))
         raise InputError(
             f'{path} lists the categories {some(shown)}, but not {some(absent)} of the classes of '
@@ -147,10 +147,12 @@ def check_entries(path: Path, content: Dict[str, list], images: Dict[Any, dict],
                 'correct the ids'
             )
         if use.scored:
-            _require(path, f'annotation {key}', entry, 'iscrowd')
-            if not isinstance(key, int):
+            _require(path, f'annotation {key}', entry, 'bbox', 'area', 'iscrowd')
+            if not isinstance(key, int) or entry['iscrowd'] not in (0, 1) or not _is_number(entry['area']):
                 raise InputError(
-                    f"{path}: annotation has id {key!r}, but COCO's metric takes numbers only; number them"
+                    f'{path}: annotation has id {key!r}, area {entry["area"]!r:.50} and iscrowd '
+                    f'{entry["iscrowd"]!r:.50}, '
+                    "but COCO's metric takes numbers only, and iscrowd is 0 or 1; correct them"
                 )
         if image is None:
             _check_kind(path, key, 'image_id', entry['image_id'], images)
@@ -291,11 +293,12 @@ def _require(path: Path, where: str, entry: dict, *keys: str) -> None:
             )
 
 
-_DIFFERING = ' (they differ in spaces or in their Unicode form only)'
+_DIFFERING = ' (they differ in spaces, case or their Unicode form only)'
 
 
-def _plain(name: str) -> str:
-    return ' '.join(unicodedata.normalize('NFC', name).split())
+def plain(name: str) -> str:
+    """A name without regard to what one hardly sees: spaces, case and the Unicode form of accents."""
+    return ' '.join(unicodedata.normalize('NFC', name).casefold().split())
 
 
 def _check_kind(path: Path, key: Any, what: str, value: Any, others: Iterable[Any]) -> None:
@@ -310,6 +313,10 @@ def _check_kind(path: Path, key: Any, what: str, value: Any, others: Iterable[An
 
 
 def _check_unique(path: Path, what: str, keys: Iterable[Any]) -> None:
+    keys = list(keys)
+    text = [key for key in keys if isinstance(key, str)]
+    if what.endswith('id') and 0 < len(text) < len(keys):
+        raise InputError(f'{path}: some {what}s are text, such as {text[0]!r}, others numbers; write all as numbers')
     seen = set()
     for key in keys:
         if key in seen:

@@ -169,15 +169,20 @@ def _check_files(source: Source, images: List[dict]) -> None:
     for image in images:
         folder, name = os.path.split(os.path.join(prefix, image['file_name']))
         folders[folder or '.'].append(name)
-    missing = []
+    missing, near = [], ''
     for folder, names in folders.items():
         there = set(os.listdir(folder)) if os.path.isdir(folder) else set()
-        missing += [os.path.join(folder, name) for name in names if name not in there]
+        absent = [name for name in names if name not in there]
+        if absent and not near:
+            plain = {coco.plain(name): name for name in there}
+            near = next((plain[coco.plain(name)] for name in absent if coco.plain(name) in plain), '')
+        missing += [os.path.join(folder, name) for name in absent]
     if missing:
+        hint = f' (there is {near!r}, which differs in case, spaces or its Unicode form)' if near else ''
         slashes = '; write / for \\ in the names' if '\\' in missing[0] else ''
         raise InputError(
             f'expected the images that {source.path} lists, but {len(missing):,} of {len(images):,} are '
-            f'missing: {coco.some(missing, 3)}; put them there, or correct {source.name}.data_prefix{slashes}'
+            f'missing: {coco.some(missing, 3)}{hint}; put them there, or correct {source.name}.data_prefix{slashes}'
         )
     if loader.get('color_type', 'color') in ('color', 'grayscale'):
         _check_sizes(source, prefix, images[:: max(1, len(images) // SAMPLE)])

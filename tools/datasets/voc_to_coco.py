@@ -86,6 +86,7 @@ def find(folder: Path, split: Optional[str]) -> Voc:
     known_names = {unicodedata.normalize('NFC', name): name for name in there}
     names = []
     for line in filter(None, map(str.strip, read_text(sets / f'{split}.txt').splitlines())):
+        line = line.rpartition('/')[2].rpartition('\\')[2]  # some write the image's folder
         # The whole line may be a name with spaces; some add a 1 or -1; some write the image's suffix.
         candidates = [line, line.rsplit(None, 1)[0], line.split()[0]]
         candidates += [str(Path(name).with_suffix('')) for name in candidates if name.lower().endswith(SUFFIXES)]
