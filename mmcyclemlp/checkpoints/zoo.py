@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from mmcyclemlp.errors import InputError
 from mmcyclemlp.files import written_whole
 from mmcyclemlp.models import CycleMLP, CycleMLPClassifier
+from mmcyclemlp.models.layers import inflated
 from mmcyclemlp.untrusted import download
 
 from .converting import convert, is_original, original_state_dict
@@ -247,12 +248,3 @@ def _optional(key: str, backbone: CycleMLP) -> bool:
     """Whether a key of a classifier is left out where its stage, output or head is."""
     stage = re.match(r'(?:stages\.|downsamples\.|norm)(\d)', key)
     return key.startswith('head.') or (stage is not None and key not in backbone.state_dict())
-
-
-def inflated(weight: Tensor, in_channels: int) -> Tensor:
-    """The weight ``[C, 3, kH, kW]`` of a stem for other channels: of their sum for one, else the three in turn, scaled
-    so that equal channels give what they gave before."""
-    if in_channels == 1:
-        return weight.sum(dim=1, keepdim=True)
-    channels = weight.shape[1]
-    return weight[:, torch.arange(in_channels) % channels] * (channels / in_channels)

@@ -112,7 +112,10 @@ def _check_holds(name: str, section: dict, init_cfg: dict, state_dict: Any) -> N
     absent = [
         prefix + key
         for key, value in expected.items()
-        if not key.startswith('norm') and (key not in weights or weights[key].shape != value.shape)
+        if not key.startswith('norm')
+        and (key not in weights or weights[key].shape != value.shape)
+        # Weights for RGB are adapted to other channels.
+        and not (key == 'patch_embed.proj.weight' and key in weights and weights[key].shape[1:2] == (3,))
     ]
     if absent:
         raise InputError(

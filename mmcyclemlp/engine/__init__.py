@@ -9,6 +9,7 @@ from .amp import CpuAmpOptimWrapper
 from .checkpoint import EndHook, WholeCheckpointHook
 from .cross_entropy import MeanCrossEntropy
 from .curves import CurvesHook
+from .layer_decay import LayerDecayOptimWrapperConstructor
 from .randomness import RandomStatesHook
 from .runner import ConsoleRunner
 from .schedule import ResumeScheduleHook
@@ -19,6 +20,7 @@ __all__ = [
     'CpuAmpOptimWrapper',
     'CurvesHook',
     'EndHook',
+    'LayerDecayOptimWrapperConstructor',
     'LoadReadableImage',
     'MeanCrossEntropy',
     'RandomStatesHook',

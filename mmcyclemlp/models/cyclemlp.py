@@ -1,6 +1,6 @@
 """CycleMLP: the backbone, for classification and for dense prediction."""
 
-from typing import List, Optional, Sequence, Tuple, Union
+from typing import List, Optional, Sequence, Set, Tuple, Union
 
 import torch
 from mmengine.model import BaseModule
@@ -108,6 +108,47 @@ class CycleMLP(BaseModule):
             if i in self.out_indices:
                 outs.append(getattr(self, f'norm{i}')(x).permute(0, 3, 1, 2).contiguous())  # [B, C, H, W]
         return tuple(outs)
+
+    @property
+    def feature_info(self) -> List[dict]:
+        """For each stage that is built: channels ``num_chs``, stride ``reduction`` and the name ``module``, as timm's
+        models have it."""
+        stride = self.patch_embed.proj.stride[0]
+        return [
+            dict(num_chs=self.embed_dims[i], reduction=stride * 2**i, module=f'stages.{i}')
+            for i in range(len(self.stages))
+        ]
+
+    def get_layer_depth(self, param_name: str, prefix: str = '') -> Tuple[int, int]:
+        """The layer of a parameter, and the number of layers, for layer-wise learning-rate decay, as of mmpretrain's
+        backbones.
+
+        Layer 0 is the stem, then comes one for each block; a downsampling belongs to the block after it. The last
+        layer holds the norms of the outputs, and what lies outside ``prefix``, such as a head.
+        """
+        depths = [len(stage) for stage in self.stages]
+        last = sum(depths) + 1
+        kind, *parts = param_name.removeprefix(prefix).split('.') if param_name.startswith(prefix) else ('',)
+        if kind == 'patch_embed':
+            layer = 0
+        elif kind == 'downsamples':
+            layer = 1 + sum(depths[: int(parts[0]) + 1])
+        elif kind == 'stages':
+            layer = 1 + sum(depths[: int(parts[0])]) + int(parts[1])
+        else:
+            layer = last
+        return layer, last + 1
+
+    def no_weight_decay(self) -> Set[str]:
+        """Names of parameters that must have no weight decay: none, since there is neither a position embedding nor a
+        class token. Biases and norms are left to the optimizer's settings."""
+        return set()
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Recompute blocks in the backward pass, as ``with_cp`` does."""
+        for stage in self.stages:
+            for block in stage:
+                block.with_cp = enable
 
     def _check_image(self, x: Tensor) -> None:
         if x.dim() != 4 or x.shape[1] != self.in_channels or min(x.shape[2:]) < MIN_SIZE:

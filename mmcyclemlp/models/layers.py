@@ -1,11 +1,12 @@
 """The layers of CycleMLP: parameters and their initial values; the mathematics lies in ``mmcyclemlp.ops``."""
 
 from types import NoneType
-from typing import Optional, Tuple, Type, TypeGuard, TypeVar, Union, cast
+from typing import Any, Dict, Optional, Tuple, Type, TypeGuard, TypeVar, Union, cast
 
 import torch
 import torch.nn.functional as F
 from mmcv.cnn.bricks import DropPath
+from mmengine.logging import print_log
 from torch import Tensor, nn
 from torch.nn.modules.module import _has_any_global_hook
 from torch.utils.checkpoint import checkpoint
@@ -226,7 +227,8 @@ class CycleBlock(nn.Module):
 class OverlapPatchEmbed(nn.Module):
     """7x7 convolution of stride 4, 2 or 1: ``[B, C_in, H, W] -> [B, ceil(H/s), ceil(W/s), C]``.
 
-    The stride-4 stem pads by 2 as the authors do, so it gives ``(H + 1) // 4`` rows.
+    The stride-4 stem pads by 2 as the authors do, so it gives ``(H + 1) // 4`` rows. Weights for RGB are adapted when
+    they are loaded for another C_in.
     """
 
     def __init__(self, in_channels: int, channels: int, stride: int = 4):
@@ -235,6 +237,23 @@ class OverlapPatchEmbed(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.proj(x).permute(0, 2, 3, 1).contiguous()  # [B, H, W, C]
+
+    def _load_from_state_dict(self, state_dict: Dict[str, Any], prefix: str, *args: Any) -> None:
+        key, channels = f'{prefix}proj.weight', self.proj.in_channels
+        weight = state_dict.get(key)
+        if isinstance(weight, Tensor) and weight.dim() == 4 and weight.shape[1] == 3 != channels:
+            print_log(f'{key}: weights for 3 channels adapted to {channels}', 'current')
+            state_dict[key] = inflated(weight, channels)
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def inflated(weight: Tensor, in_channels: int) -> Tensor:
+    """The weight ``[C, 3, kH, kW]`` of a stem for other channels: of their sum for one, else the three in turn, scaled
+    so that equal channels give what they gave before."""
+    if in_channels == 1:
+        return weight.sum(dim=1, keepdim=True)
+    channels = weight.shape[1]
+    return weight[:, torch.arange(in_channels) % channels] * (channels / in_channels)
 
 
 class Downsample(nn.Module):
