@@ -16,6 +16,8 @@ LAYERS = (
     {'ops'},
     {'flops', 'models'},
     {'checkpoints'},
+    {'timm_models'},
+    {'integrations'},
     {'config', 'datasets', 'engine'},
     {'checks', 'export', 'inference', 'study'},
     {'cli'},

@@ -11,7 +11,7 @@ from typing import Any, Dict, Optional, Union
 
 from mmengine import Config
 from mmengine.config import config as mmengine_config
-from mmengine.config.utils import MODULE2PACKAGE, _get_external_cfg_base_path
+from mmengine.config.utils import _get_external_cfg_base_path
 
 from mmcyclemlp.checkpoints import register_safe_loader
 from mmcyclemlp.dependencies import LIBRARIES, check_library
@@ -24,8 +24,6 @@ from .options import apply_options
 from .walk import walk
 
 SUFFIXES = ('.py', '.json', '.yaml', '.yml')
-# mmengine looks for mmseg's configs under the name of the upstream distribution, which is not installed.
-MODULE2PACKAGE.update(mmseg='mmseg')
 # For each base of a library, mmengine parses all metafiles of that library, which takes seconds. It finds nothing, as
 # the names differ by their suffix, and takes the file by its path. This takes it at once.
 mmengine_config._get_external_cfg_path = _get_external_cfg_base_path
