@@ -32,14 +32,14 @@ OPTIMIZER = dict(
 
 
 def small(**kwargs):
-    return dict(type='CycleMLP', arch=SMALL, out_indices=(0, 1), **kwargs)
+    return {**dict(type='CycleMLP', arch=SMALL, out_indices=(0, 1)), **kwargs}
 
 
 def settings(model, **changes):
     """Learning rate and weight decay by the name of each parameter."""
     wrapper = build_optim_wrapper(model, {**OPTIMIZER, **changes})
     names = {id(parameter): name for name, parameter in model.named_parameters()}
-    return {names[id(p)]: (g['lr'], g['weight_decay']) for g in wrapper.param_groups for p in g['params']}
+    return {names[id(p)]: (g['lr'], g['weight_decay']) for g in wrapper.optimizer.param_groups for p in g['params']}
 
 
 def test_every_parameter_has_a_layer():
@@ -127,7 +127,7 @@ def test_feature_info_and_checkpointing_tell_what_the_network_does():
         assert len(calls) == forwards
 
 
-@pytest.mark.parametrize('channels', [1, 4])
+@pytest.mark.parametrize('channels', [1, 2, 4, 6])
 def test_an_init_cfg_for_rgb_fits_other_channels(tmp_path, channels):
     rgb = CycleMLP(SMALL, out_indices=(0, 1)).eval()
     path = str(tmp_path / 'rgb.pth')

@@ -248,12 +248,15 @@ class OverlapPatchEmbed(nn.Module):
 
 
 def inflated(weight: Tensor, in_channels: int) -> Tensor:
-    """The weight ``[C, 3, kH, kW]`` of a stem for other channels: of their sum for one, else the three in turn, scaled
-    so that equal channels give what they gave before."""
-    if in_channels == 1:
-        return weight.sum(dim=1, keepdim=True)
+    """The weight ``[C, 3, kH, kW]`` of a stem for other channels, so that equal channels give what they gave before.
+
+    One or two get equal parts of the sum of the three; more get the three in turn, each divided among its copies.
+    """
     channels = weight.shape[1]
-    return weight[:, torch.arange(in_channels) % channels] * (channels / in_channels)
+    if in_channels < channels:
+        return (weight.sum(dim=1, keepdim=True) / in_channels).repeat(1, in_channels, 1, 1)
+    index = torch.arange(in_channels) % channels
+    return weight[:, index] / index.bincount()[index].view(1, -1, 1, 1)
 
 
 class Downsample(nn.Module):
