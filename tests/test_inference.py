@@ -344,6 +344,8 @@ def test_a_predictor_takes_paths_arrays_images_folders_and_videos(folder, monkey
     assert [each.image.shape[:2] for each in again] == [(60, 90)] * 3 + [(90, 60)]
     grey = np.full((60, 90), 90, np.uint8)
     assert np.array_equal(predictor(grey)[0].image, np.full((60, 90, 3), 90, np.uint8))
+    deep = Image.fromarray(np.full((60, 90), 90 * 256 + 7, np.uint16))  # as files of 16 bits, by the upper byte
+    assert np.array_equal(predictor(deep)[0].image, np.full((60, 90, 3), 90, np.uint8))
     assert [each.source for each in predictor('photos')] == [f'photos/{i}.png' for i in range(4)]
     frames = predictor.stream('walk.avi')
     assert [(each.source, each.frame) for each in frames] == [('walk.avi', i) for i in range(6)]

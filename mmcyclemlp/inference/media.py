@@ -16,6 +16,7 @@ from PIL import Image, ImageOps
 from mmcyclemlp.datasets.load_images import UNREADABLE
 from mmcyclemlp.errors import InputError
 from mmcyclemlp.files import written_whole
+from mmcyclemlp.images import eight_bits
 
 from .failures import about
 
@@ -75,7 +76,7 @@ def read(inputs: Any, failed: Failed) -> Iterator[Picture]:
 def _pixels(image: Any) -> np.ndarray:
     """An array or an image of Pillow as uint8 [H, W, 3] BGR."""
     if isinstance(image, Image.Image):
-        return np.ascontiguousarray(np.asarray(ImageOps.exif_transpose(image).convert('RGB'))[..., ::-1])
+        return np.ascontiguousarray(np.asarray(ImageOps.exif_transpose(eight_bits(image)).convert('RGB'))[..., ::-1])
     if isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.size:
         if image.ndim == 2:
             return np.repeat(image[..., None], 3, axis=2)
