@@ -6,7 +6,7 @@ import warnings
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
-from typing import Any, Callable, Dict, Optional
+from typing import Any, Callable, Dict, Optional, Set
 
 from mmengine.config.utils import MODULE2PACKAGE
 
@@ -44,19 +44,26 @@ class _Afterwards(MetaPathFinder):
 
     def __init__(self, actions: Dict[str, Callable[[], None]]):
         self._actions = {name: action for name, action in actions.items() if name not in sys.modules}
+        self._asked: Set[str] = set()
         for name in actions.keys() - self._actions.keys():
             _attempt(name, actions[name])
 
     def find_spec(self, name: str, path: Any = None, target: Optional[ModuleType] = None) -> Optional[ModuleSpec]:
-        action = self._actions.pop(name, None)
-        spec = action and importlib.util.find_spec(name)  # by the other finders
-        if not action or not spec or not spec.loader:
+        if name not in self._actions or name in self._asked:
+            return None
+        self._asked.add(name)
+        try:
+            spec = importlib.util.find_spec(name)  # by the other finders
+        finally:
+            self._asked.discard(name)
+        if not spec or not spec.loader:
             return None
         execute = spec.loader.exec_module
 
         def exec_module(module: ModuleType) -> None:
             execute(module)
-            _attempt(name, action)
+            if action := self._actions.pop(name, None):  # a spec alone may be asked for before
+                _attempt(name, action)
 
         vars(spec.loader)['exec_module'] = exec_module
         return spec

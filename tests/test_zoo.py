@@ -2,6 +2,8 @@
 
 import http.server
 import os
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -186,3 +188,17 @@ def test_the_readmes_first_python_block(published):
     with pytest.warns(UserWarning, match='no fitting norm0, norm1, norm2,'):
         exec(code, found)
     assert [m.shape[2] for m in found['maps']] == [56, 28, 14, 7]
+
+
+def test_importing_is_enough_for_safe_reading(published, tmp_path):
+    torch.save(dict(state_dict=Bomb(str(tmp_path / 'ran'))), tmp_path / 'evil.pth')
+    code = f"""
+import mmcyclemlp
+from mmengine.runner.checkpoint import load_checkpoint
+try:
+    load_checkpoint(mmcyclemlp.CycleMLP('nano'), {str(tmp_path / 'evil.pth')!r})
+except ValueError as error:
+    print(type(error).__name__)
+"""
+    done = subprocess.run([sys.executable, '-c', code], cwd=REPO, capture_output=True, text=True)
+    assert done.stdout.endswith('\nInputError\n') and not (tmp_path / 'ran').exists(), done.stderr

@@ -2,7 +2,7 @@
 
 from .converting import Converted, convert, convert_file
 from .fitting import check_any_fits, check_fits, load_strictly, unwrapped
-from .reading import read_checkpoint, register_safe_loader
+from .reading import read_checkpoint, register_safe_loader, register_safe_schemes
 from .starting import starting_weights
 from .state_dicts import arch_of
 from .zoo import create_model, list_models, register_scheme
@@ -19,6 +19,7 @@ __all__ = [
     'load_strictly',
     'read_checkpoint',
     'register_safe_loader',
+    'register_safe_schemes',
     'register_scheme',
     'starting_weights',
     'unwrapped',

@@ -72,6 +72,14 @@ def register_safe_loader() -> None:
     """
     os.environ.setdefault('TORCH_FORCE_WEIGHTS_ONLY_LOAD', '1')
     guard_libraries()
+    register_safe_schemes()
+
+
+def register_safe_schemes() -> None:
+    """Let mmengine's checkpoint loaders read with :func:`read_checkpoint`, and leave ``torch.load`` as it is.
+
+    ``import mmcyclemlp`` calls it, so the inferencers of OpenMMLab's libraries read safely, too.
+    """
     CheckpointLoader.register_scheme(['', 'http://', 'https://', 'file://'], load_from_safe, force=True)
     CheckpointLoader.register_scheme(list(REMOTE), load_from_nowhere, force=True)
     # The loaders of the named schemes end in one of these.

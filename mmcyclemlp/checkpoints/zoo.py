@@ -6,7 +6,7 @@ import re
 import warnings
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Dict, Mapping, NamedTuple, Optional, Tuple, Union
+from typing import Any, Dict, Mapping, NamedTuple, Optional, Tuple, Union, cast
 
 import torch
 from mmengine.runner import CheckpointLoader
@@ -225,7 +225,7 @@ def _fit_into(model: nn.Module, state_dict: Mapping[str, Tensor], arch: str, nam
         # Stages beyond the last output are not built, and outputs of a classifier are one.
         weights = {key: value for key, value in weights.items() if key in expected or not _optional(key, backbone)}
     else:
-        backbone, stem = model.backbone, 'backbone.patch_embed.proj.weight'
+        backbone, stem = cast(CycleMLP, model.backbone), 'backbone.patch_embed.proj.weight'
         head = weights.get('head.fc.weight')
         if head is None or len(head) != model.num_classes:
             weights = {key: value for key, value in weights.items() if not key.startswith('head.')}

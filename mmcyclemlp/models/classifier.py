@@ -1,7 +1,7 @@
 """CycleMLP as a classifier in plain PyTorch, with the methods that timm expects of a model."""
 
 from collections import OrderedDict
-from typing import List, Optional, Sequence, Set, Tuple, Union
+from typing import List, Optional, Sequence, Set, Tuple, Union, cast
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from mmcyclemlp.errors import InputError
 
 from .cyclemlp import CycleMLP
+from .layers import trunc_normal_linear_
 
 
 class CycleMLPClassifier(nn.Module):
@@ -27,6 +28,7 @@ class CycleMLPClassifier(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.drop_rate = drop_rate
+        self.global_pool = global_pool
         self.num_features = self.head_hidden_size = backbone.embed_dims[-1]
         self.head = nn.Sequential()
         self.reset_classifier(num_classes, global_pool)
@@ -47,7 +49,7 @@ class CycleMLPClassifier(nn.Module):
 
     def get_classifier(self) -> nn.Module:
         """The linear layer, or an ``nn.Identity``."""
-        return self.head.fc
+        return cast(nn.Module, self.head.fc)
 
     def reset_classifier(self, num_classes: int, global_pool: Optional[str] = None) -> None:
         """Replace the linear layer by an untrained one; arguments as of the class.
@@ -66,11 +68,11 @@ class CycleMLPClassifier(nn.Module):
             )
         self.num_classes, self.global_pool = num_classes, global_pool
         like = next(self.backbone.parameters())
-        fc = nn.Linear(self.num_features, num_classes, device=like.device) if num_classes else nn.Identity()
-        self.head = nn.Sequential(OrderedDict(fc=fc.to(like.dtype)))
+        fc: nn.Module = nn.Identity()
         if num_classes:
-            nn.init.trunc_normal_(self.head.fc.weight, std=0.02)
-            nn.init.zeros_(self.head.fc.bias)
+            fc = nn.Linear(self.num_features, num_classes, device=like.device, dtype=like.dtype)
+            trunc_normal_linear_(fc)
+        self.head = nn.Sequential(OrderedDict(fc=fc))
 
     @property
     def feature_info(self) -> List[dict]:

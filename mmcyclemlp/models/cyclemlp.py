@@ -1,6 +1,6 @@
 """CycleMLP: the backbone, for classification and for dense prediction."""
 
-from typing import List, Optional, Sequence, Set, Tuple, Union
+from typing import List, Optional, Sequence, Set, Tuple, Union, cast
 
 import torch
 from mmengine.model import BaseModule
@@ -126,7 +126,7 @@ class CycleMLP(BaseModule):
         Layer 0 is the stem, then comes one for each block; a downsampling belongs to the block after it. The last
         layer holds the norms of the outputs, and what lies outside ``prefix``, such as a head.
         """
-        depths = [len(stage) for stage in self.stages]
+        depths = [len(cast(nn.Sequential, stage)) for stage in self.stages]
         last = sum(depths) + 1
         kind, *parts = param_name.removeprefix(prefix).split('.') if param_name.startswith(prefix) else ('',)
         if kind == 'patch_embed':
@@ -147,8 +147,8 @@ class CycleMLP(BaseModule):
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Recompute blocks in the backward pass, as ``with_cp`` does."""
         for stage in self.stages:
-            for block in stage:
-                block.with_cp = enable
+            for block in cast(nn.Sequential, stage):
+                cast(CycleBlock, block).with_cp = enable
 
     def _check_image(self, x: Tensor) -> None:
         if x.dim() != 4 or x.shape[1] != self.in_channels or min(x.shape[2:]) < MIN_SIZE:

@@ -11,9 +11,9 @@ for network in cyclemlp/camvid_fpn_b1 baselines/camvid_fpn_r18; do
   for recipe in plain-2e-4 plain-5e-4 plain-1.5e-3 distorted-5e-4; do
     options=(optim_wrapper.optimizer.lr="${recipe#*-}" train_cfg.max_iters=800 train_cfg.val_interval=800
       param_scheduler.0.end=100 default_hooks.checkpoint.interval=800
-      $data.split=fit val_dataloader.dataset.split=dev)
+      "$data".split=fit val_dataloader.dataset.split=dev)
     # A flip that never happens, in the place of the colour distortion.
-    [[ $recipe == plain* ]] && options+=($data.pipeline.5.type=RandomFlip $data.pipeline.5.prob=0.)
+    [[ $recipe == plain* ]] && options+=("$data".pipeline.5.type=RandomFlip "$data".pipeline.5.prob=0.)
     [[ $network == cyclemlp* ]] && options+=(model.backbone.drop_path_rate=0.1)
     run=$out/${network##*_}-$recipe
     [[ -e $run/curves.csv ]] ||
