@@ -230,6 +230,8 @@ def guard_libraries() -> None:
         except InputError:
             raise
         except (cv2.error, *images.UNREADABLE) as error:
+            if getattr(error, 'code', None) == cv2.Error.StsNoMem:  # of too large an image, which is whole
+                raise MemoryError(str(error)) from error
             raise images.unreadable(content, _last_read, error) from error
         if pixels is None:
             raise images.unreadable(content, _last_read)

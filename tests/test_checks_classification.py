@@ -6,6 +6,7 @@ from copy import deepcopy
 import numpy as np
 import pytest
 from mmengine import Config
+from mmengine.registry import DefaultScope
 from mmpretrain.registry import DATASETS
 from PIL import Image
 
@@ -86,7 +87,8 @@ def test_hidden_folders_are_no_classes(config, tmp_path, lines):
     shutil.copytree(tmp_path / 'train/iris', tmp_path / 'train/.ipynb_checkpoints')
     shutil.copytree(tmp_path / 'train/iris', tmp_path / 'train/lily/.ipynb_checkpoints')
     check_data(config, 'train', 'val')
-    dataset = DATASETS.build(deepcopy(config.train_dataloader.dataset))
+    with DefaultScope.overwrite_default_scope('mmpretrain'):  # an earlier test may have set another
+        dataset = DATASETS.build(deepcopy(config.train_dataloader.dataset))
     assert dataset.CLASSES == CLASSES and [item['gt_label'] for item in dataset] == [0, 0, 1, 1, 2, 2]
     assert not lines
 

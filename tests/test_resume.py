@@ -3,8 +3,10 @@
 import os
 import shutil
 import signal
+import struct
 import subprocess
 import time
+import zipfile
 
 import pytest
 import torch
@@ -75,8 +77,11 @@ def test_a_run_that_is_told_to_stop_saves_and_goes_on_within_the_epoch(straight)
 def test_a_damaged_checkpoint_is_passed_over_in_favour_of_an_older_one(straight):
     folder, whole, args = straight('all')
     shutil.copytree(whole, folder / 'damaged')
+    with zipfile.ZipFile(folder / 'damaged/epoch_3.pth') as archive:
+        largest = max(archive.infolist(), key=lambda part: part.file_size)
     data = bytearray((folder / 'damaged/epoch_3.pth').read_bytes())
-    data[len(data) // 2] ^= 1
+    lengths = struct.unpack_from('<HH', data, largest.header_offset + 26)  # of its name and its padding
+    data[largest.header_offset + 30 + sum(lengths)] ^= 1
     (folder / 'damaged/epoch_3.pth').write_bytes(data)
     assert end(start(folder, [*args, 'damaged', '--resume'])) == 0, log(folder)
     assert 'epoch_3.pth is damaged: the checksum of' in log(folder)
