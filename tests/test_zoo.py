@@ -13,7 +13,7 @@ from mmengine.runner.checkpoint import load_checkpoint
 
 import mmcyclemlp
 from mmcyclemlp import create_model
-from mmcyclemlp.checkpoints import read_checkpoint, zoo
+from mmcyclemlp.checkpoints import read_checkpoint, reading, zoo
 from mmcyclemlp.checks.start import check_pretrained
 from mmcyclemlp.config import load_config
 from mmcyclemlp.errors import InputError
@@ -79,6 +79,19 @@ def test_configs_take_the_name(published, trained):
         InputError, match=r'weights of CycleMLP b1 for model.backbone, but cyclemlp://b1 holds CycleMLP n'
     ):
         check_pretrained(load_config(config))
+
+
+def test_a_start_reads_its_weights_once(published, trained, monkeypatch):
+    read = []
+    monkeypatch.setattr(reading, '_load', lambda *args, load=reading._load: read.append(args[1]) or load(*args))
+    config = load_config(REPO / 'configs/cyclemlp/coco_retinanet_b1.py', {'model.backbone.arch': 'nano'})
+    check_pretrained(config)
+    backbone = MODELS.build(config.model.backbone)
+    backbone.init_weights()
+    assert len(read) == 1 and torch.equal(backbone.norm3.weight, trained.backbone.norm3.weight)
+    assert torch.equal(backbone.stages[2][1].mlp.fc1.weight, trained.backbone.stages[2][1].mlp.fc1.weight)
+    MODELS.build(config.model.backbone).init_weights()  # later users read the file anew
+    assert len(read) == 2
 
 
 def test_features(published, trained):

@@ -91,10 +91,19 @@ def register_safe_schemes() -> None:
             CheckpointLoader.register_scheme(scheme, _load_from_named(loader), force=True)
 
 
+_kept: Dict[str, Dict[str, Any]] = {}
+
+
+def keep(source: PathLike, checkpoint: Dict[str, Any]) -> None:
+    """Give mmengine a checkpoint that has been read, the next time that it asks for ``source``."""
+    _kept[os.fspath(source)] = checkpoint
+
+
 # mmengine logs the names of these from their eleventh letter on.
 def load_from_safe(filename: Any, map_location: Any = None, **kwargs: Any) -> Dict[str, Any]:
     if isinstance(filename, (str, os.PathLike)):
-        return read_checkpoint(filename)  # what loads the state dict moves it to its own device
+        # What loads the state dict moves it to its own device.
+        return _kept.pop(os.fspath(filename), None) or read_checkpoint(filename)
     return _disarmed(_load(filename, str(filename)), str(filename))
 
 

@@ -19,7 +19,7 @@ from mmcyclemlp.models.layers import inflated
 from mmcyclemlp.untrusted import download
 
 from .converting import convert, is_original, original_state_dict
-from .reading import PathLike, read_checkpoint
+from .reading import PathLike, load_from_safe, read_checkpoint
 from .state_dicts import arch_of, differences
 
 SCHEME = 'cyclemlp://'
@@ -199,13 +199,9 @@ def fetch(weights: Weights) -> Path:
     return path
 
 
-def _load_by_mmengine(filename: str, map_location: Any = None) -> Dict[str, Any]:
-    return dict(state_dict=load_weights(filename))
-
-
 def register_scheme() -> None:
     """Let ``load_from`` and ``init_cfg`` of all OpenMMLab libraries take ``cyclemlp://NAME``."""
-    CheckpointLoader.register_scheme(SCHEME, _load_by_mmengine, force=True)
+    CheckpointLoader.register_scheme(SCHEME, load_from_safe, force=True)
 
 
 def _fit_into(model: nn.Module, state_dict: Mapping[str, Tensor], arch: str, name: str) -> None:

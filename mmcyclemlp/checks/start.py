@@ -11,6 +11,7 @@ from mmengine.logging import print_log
 from mmengine.registry import MODELS
 
 from mmcyclemlp.checkpoints import arch_of, read_checkpoint
+from mmcyclemlp.checkpoints.reading import keep
 from mmcyclemlp.checkpoints.zoo import SCHEME
 from mmcyclemlp.config.edits import pretrained
 from mmcyclemlp.errors import InputError
@@ -78,6 +79,7 @@ def check_pretrained(config: Config) -> None:
         checkpoint = read_checkpoint(path)
         if section.get('type') == 'CycleMLP':
             _check_holds(name, section, init_cfg, checkpoint.get('state_dict', checkpoint))
+        keep(path, checkpoint)  # so that it is read, or downloaded, once
 
 
 def _remedy(name: str, section: dict, path: str) -> str:
