@@ -115,6 +115,7 @@ def test_the_engine_holds_only_what_mmengine_builds():
     assert len(list((REPO / 'mmcyclemlp' / 'engine').glob('*.py'))) <= 10
 
 
+@pytest.mark.slow
 def test_importing_hooks_loads_no_plots_and_no_command():
     code = 'import sys, mmcyclemlp.engine; print(*sys.modules)'
     loaded = subprocess.run(

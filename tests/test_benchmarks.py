@@ -164,6 +164,7 @@ def test_agreement_is_asked_of_each_tensor():
 @NEEDS_OPERATORS
 @pytest.mark.parametrize('dtype', ['fp32', 'bf16'])
 @pytest.mark.parametrize('train', [False, True])
+@pytest.mark.slow
 def test_networks_agree(dtype, train, bf16, monkeypatch):
     monkeypatch.setitem(tasks.RATE_SIZES, 'cpu', 64)
     settings = replace(SETTINGS, dtype=dtype)

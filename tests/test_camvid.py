@@ -108,6 +108,7 @@ def build(section, root, **settings):
 
 
 @pytest.mark.parametrize('split', ['train', 'val'])
+@pytest.mark.slow
 def test_the_real_copy(camvid, split):
     config = load_config(CONFIGS['b1'])
     # The loading transforms of the config, with their checks.

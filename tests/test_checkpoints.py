@@ -109,6 +109,7 @@ class Detector(BaseModule):
 
 @pytest.mark.parametrize('form', FORMS)
 @pytest.mark.parametrize('arch', ['b1', 'b2', 'b3', 'b4', 'b5'])
+@pytest.mark.slow
 def test_converts_every_arch(keys, arch, form):
     # A number of its own for each entry, broadcast so that nothing is allocated.
     state_dict = {key: torch.tensor(float(i)).expand(shape) for i, (key, shape) in enumerate(keys[arch][form].items())}

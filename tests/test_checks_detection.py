@@ -422,6 +422,7 @@ MASKS_REFUSED = [
 
 
 @pytest.mark.parametrize('change, sentence', MASKS_REFUSED, ids=map(str, range(len(MASKS_REFUSED))))
+@pytest.mark.slow
 def test_masks_are_checked_where_they_are_read(run, content, lines, change, sentence):
     change(content)
     with pytest.raises(InputError, match=sentence):

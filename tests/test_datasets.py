@@ -186,6 +186,7 @@ def test_another_split_is_refused(cifar):
         CIFAR10Auto(data_root=str(cifar), split='val')
 
 
+@pytest.mark.slow
 def test_the_real_copy(shared_data, tmp_path):
     with tarfile.open(shared_data / 'cifar10_jpeg.tar.gz') as archive:
         members = [member for member in archive if member.isfile() and member.name.lstrip('./').startswith('test/')]

@@ -65,6 +65,7 @@ def test_requirements_hold_the_same_windows():
     }
 
 
+@pytest.mark.slow
 def test_imports_without_optional_packages():
     # None in sys.modules is what an absent module amounts to.
     code = """

@@ -202,6 +202,7 @@ def example(base):
         *ALIKE,
     ],
 )
+@pytest.mark.slow
 def test_the_page_shows_how_mmdets_own_configs_take_the_backbone(base, tmp_path):
     assert f'`{base.split("/")[1]}`' in PAGE or f"'mmdet::{base}'" in PAGE
     path = tmp_path / 'detector.py'
@@ -322,6 +323,7 @@ train_cfg = dict(max_epochs=1, val_interval=1)
 """
 
 
+@pytest.mark.slow
 def test_weights_are_needed_to_start_but_neither_to_test_nor_to_resume(tmp_path, tool):
     (tmp_path / 'few.py').write_text(FEW)
     (tmp_path / 'few/images').mkdir(parents=True)

@@ -145,6 +145,7 @@ def test_a_fresh_run_starts_a_new_table(tmp_path):
 
 
 @pytest.mark.parametrize('left', ['', 'something else\n1\n', 'epoch,train loss\nx,y\n'])
+@pytest.mark.slow
 def test_a_strange_table_does_not_stop_a_resumed_run(tmp_path, left):
     run(tmp_path, EPOCHS, [CurvesHook()])
     (tmp_path / 'curves.csv').write_text(left)

@@ -23,6 +23,7 @@ from mmcyclemlp.inference.exported import KEY, Exported
 from .helpers import REPO, call_tool
 from .test_inference import CONFIGS, build, pixels, save
 
+pytestmark = pytest.mark.slow  # the exports of a fixture take most of the time
 BACKBONE = """dict(_delete_=True, type='CycleMLP', out_indices=(0, 1),
     arch=dict(depths=(1, 1), embed_dims=(8, 8), mlp_ratios=(2, 2)))"""
 SMALL = dict(
@@ -137,7 +138,6 @@ def test_the_script_of_the_page_needs_the_file_alone(folder, tmp_path, monkeypat
         assert float(score) == pytest.approx(expected.to_dict()['pred_score'], abs=1e-4)
 
 
-@pytest.mark.slow
 def test_a_backbone_becomes_a_program_of_torch_export(tmp_path, monkeypatch):
     arch = dict(depths=(1, 1), embed_dims=(8, 8), mlp_ratios=(2, 2))
     backbone = mmcyclemlp.CycleMLP(arch, out_indices=(0, 1)).eval()
@@ -240,7 +240,6 @@ def test_a_model_of_two_stages_is_refused(folder, monkeypatch):
         mmcyclemlp.export(Predictor('maskrcnn.py', 'maskrcnn.pth', 'cpu'), 'maskrcnn.onnx')
 
 
-@pytest.mark.slow
 def test_a_network_is_compiled_ahead_of_time(tmp_path):
     arch = dict(depths=(1,), embed_dims=(8,), mlp_ratios=(2,))
     differences = mmcyclemlp.export(mmcyclemlp.CycleMLP(arch, out_indices=(0,)), tmp_path / 'map.pt2', 'aoti')

@@ -424,6 +424,7 @@ def tiny(tmp_path_factory):
     ],
 )
 @pytest.mark.parametrize('evil', ['pickle.pth', 'archive.pth', 'getattr.pth', 'a.safetensors'])
+@pytest.mark.slow
 def test_no_command_runs_what_a_checkpoint_holds(tiny, tool, evil, args):
     data = naming('os', 'system', f'touch {tiny / "RAN"}')
     if evil == 'getattr.pth':

@@ -164,6 +164,7 @@ def of_dataset(folder, name, monkeypatch):
 
 
 @pytest.mark.parametrize('name', ['retinanet', 'maskrcnn'])
+@pytest.mark.slow
 def test_detections_are_those_of_a_test(folder, name, infer, tmp_path, monkeypatch):
     code, output, _ = infer(name, 'photos', '--out', tmp_path, '--batch-size', 3)
     assert code == 0 and f'Wrote the predictions on 4 images to {tmp_path}' in output

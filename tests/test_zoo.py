@@ -203,6 +203,7 @@ def test_the_readmes_first_python_block(published):
     assert [m.shape[2] for m in found['maps']] == [56, 28, 14, 7]
 
 
+@pytest.mark.slow
 def test_importing_is_enough_for_safe_reading(published, tmp_path):
     torch.save(dict(state_dict=Bomb(str(tmp_path / 'ran'))), tmp_path / 'evil.pth')
     code = f"""
