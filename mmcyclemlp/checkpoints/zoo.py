@@ -50,6 +50,17 @@ class Weights(NamedTuple):
     sha256: Optional[str] = None
 
 
+DIGITS = Weights(
+    'nano',
+    'digits_nano-646e2451.safetensors',
+    num_classes=10,
+    input_size=32,
+    crop=1.0,
+    mean=(78.0, 78.0, 78.0),
+    std=(96.0, 96.0, 96.0),
+    source="scikit-learn's digits, held-out fifth",
+    sha256='646e245136be8774aeee28db24a28c74530a6c8c19e2add92081a8e770138a4e',
+)
 ZOO: Dict[str, Weights] = {
     'b1': Weights('b1', f'{RELEASE}CycleMLP_B1.pth', top1=78.85, top5=94.60),
     'b2': Weights('b2', f'{RELEASE}CycleMLP_B2.pth', top1=81.58, top5=95.81),
@@ -57,38 +68,20 @@ ZOO: Dict[str, Weights] = {
     'b4': Weights('b4', f'{RELEASE}CycleMLP_B4.pth', crop=0.875, top1=82.96, top5=96.33),
     'b5': Weights('b5', f'{RELEASE}CycleMLP_B5.pth', crop=0.875, top1=83.25, top5=96.44),
     # Of this package; their metrics are in docs/model_zoo.md.
-    'digits': Weights(
-        'nano',
-        'digits_nano-646e2451.safetensors',
-        num_classes=10,
-        input_size=32,
-        crop=1.0,
-        mean=(78.0, 78.0, 78.0),
-        std=(96.0, 96.0, 96.0),
-        top1=99.44,
-        source="scikit-learn's digits, held-out fifth",
-        sha256='646e245136be8774aeee28db24a28c74530a6c8c19e2add92081a8e770138a4e',
-    ),
-    'digit-scenes_retinanet': Weights(
-        'nano',
-        'digit-scenes_retinanet_nano-aff717a1.safetensors',
+    'digits': DIGITS._replace(top1=99.44),
+    'digit-scenes_retinanet': DIGITS._replace(
         task='detection',
-        num_classes=10,
+        url='digit-scenes_retinanet_nano-aff717a1.safetensors',
         input_size=128,
-        crop=1.0,
-        mean=(78.0, 78.0, 78.0),
-        std=(96.0, 96.0, 96.0),
+        source='',
         sha256='aff717a1970746f070b3c26af0216698fba073664f945bcfa91c449a359c64b8',
     ),
-    'digit-scenes_fpn': Weights(
-        'nano',
-        'digit-scenes_fpn_nano-eb7fb4a1.safetensors',
+    'digit-scenes_fpn': DIGITS._replace(
         task='segmentation',
+        url='digit-scenes_fpn_nano-eb7fb4a1.safetensors',
         num_classes=11,
         input_size=128,
-        crop=1.0,
-        mean=(78.0, 78.0, 78.0),
-        std=(96.0, 96.0, 96.0),
+        source='',
         sha256='eb7fb4a1313462b957d9949fb837e43756294ba4a9f670f110be053669dbf7f4',
     ),
 }

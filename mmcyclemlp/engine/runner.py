@@ -105,7 +105,7 @@ class ConsoleRunner(Runner):
             if meta.get(key, now[key]) != now[key]:
                 self.logger.warning(
                     f'resumed with {now[key]} {unit} instead of {meta[key]}: an epoch has another number of '
-                    'iterations, and the learning rate, which stays, was meant for the other number'
+                    'iterations, and the learning rate was meant for the other number'
                 )
 
     def call_hook(self, fn_name: str, **kwargs: Any) -> None:
