@@ -33,7 +33,7 @@ def with_plain_names(checkpoint: Dict[str, Any]) -> Dict[str, Any]:
 
 
 def arch_of(state_dict: Mapping[str, Any]) -> Optional[str]:
-    """``b1`` to ``b5`` by the numbers of a state dict of ours, with or without ``backbone.``; else None."""
+    """The name in ``ARCHS`` by the numbers of a state dict of ours, with or without ``backbone.``; else None."""
     numbers = numbers_of(state_dict)
     return next((arch for arch, settings in ARCHS.items() if settings == numbers), None)
 

@@ -3,10 +3,9 @@
 import io
 import logging
 import os
-import time
 from collections import defaultdict
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence
+from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence
 
 from mmengine import Config
 from mmengine.logging import print_log
@@ -17,9 +16,9 @@ from mmcyclemlp.images import UNREADABLE, size_of
 from mmcyclemlp.untrusted import read_text
 
 from . import coco
+from .sampling import sampled
 
 SAMPLE = 200  # images whose headers are read
-SECONDS = 2.0  # for which this may last
 
 # What mmdet does with them.
 OUTCOMES = {
@@ -185,12 +184,11 @@ def _check_files(source: Source, images: List[dict]) -> None:
             f'missing: {coco.some(missing, 3)}{hint}; put them there, or correct {source.name}.data_prefix{slashes}'
         )
     if loader.get('color_type', 'color') in ('color', 'grayscale'):
-        _check_sizes(source, prefix, images[:: max(1, len(images) // SAMPLE)])
+        _check_sizes(source, prefix, sampled(images, SAMPLE))
 
 
-def _check_sizes(source: Source, prefix: str, images: List[dict]) -> None:
+def _check_sizes(source: Source, prefix: str, images: Iterable[dict]) -> None:
     """Raise InputError for an image of another size than the file says, which puts boxes beside their objects."""
-    end = time.monotonic() + SECONDS
     for image in images:
         try:
             size = size_of(os.path.join(prefix, image['file_name']))
@@ -204,8 +202,6 @@ def _check_sizes(source: Source, prefix: str, images: List[dict]) -> None:
                 f'{size[0]} x {size[1]}, and boxes would lie beside their objects; correct width, height and boxes, or '
                 'save the images without the tag'
             )
-        if time.monotonic() > end:
-            break
 
 
 def _check_metric(name: str, ann_file: str, sources: List[Source], images: Dict[Path, Dict[Any, dict]]) -> None:

@@ -2,10 +2,9 @@
 
 import os
 import re
-import time
 from collections import Counter
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 from mmengine import Config
@@ -19,10 +18,10 @@ from mmcyclemlp.images import UNREADABLE
 from .coco import some
 from .consistency import check_batch
 from .detection import warn
+from .sampling import sampled
 
 IGNORED = 255  # what mmseg ignores unless told otherwise
 SAMPLE = 100  # masks that are looked at before training
-SECONDS = 2.0  # for which this may last
 
 
 class Source(NamedTuple):
@@ -117,7 +116,7 @@ def check_masks(config: Config, *splits: str) -> None:
                     f'{source.num_classes}'
                 )
         masks = [mask for _, mask in source.pairs]
-        counts, looked = count_values(masks[:: max(1, len(masks) // SAMPLE)])
+        counts, looked = count_values(sampled(masks, SAMPLE))
         told = about_values(counts, source.labels, source.names)
         # That a few masks lack some of many classes means nothing.
         if told and (looked == len(masks) or np.count_nonzero(counts) < 3):
@@ -126,9 +125,9 @@ def check_masks(config: Config, *splits: str) -> None:
             check_batch(config, len(source.pairs))
 
 
-def count_values(masks: Sequence[str], seconds: float = SECONDS) -> Tuple[np.ndarray, int]:
+def count_values(masks: Iterable[str]) -> Tuple[np.ndarray, int]:
     """Numbers of pixels of each value in masks, int64 [256], and of how many masks; others have faults of their own."""
-    counts, looked, end = np.zeros(256, np.int64), 0, time.monotonic() + seconds
+    counts, looked = np.zeros(256, np.int64), 0
     for mask in masks:
         try:
             with Image.open(mask) as image:
@@ -137,8 +136,6 @@ def count_values(masks: Sequence[str], seconds: float = SECONDS) -> Tuple[np.nda
                     looked += 1
         except UNREADABLE:
             continue
-        if time.monotonic() > end:
-            break
     return counts, looked
 
 

@@ -7,7 +7,6 @@
 Exit status 0: no faults; 1: faults, of which the first ten are listed; 2: user errors, which print one line.
 """
 
-import math
 import sys
 from argparse import Namespace
 from pathlib import Path
@@ -107,7 +106,7 @@ def main(args: Namespace) -> int:
     faults += faults_of(pairs)
     notes = []
     for part in parts:
-        counts, looked = count_values(part.masks, math.inf)
+        counts, looked = count_values(part.masks)
         told = about_values(counts, part.labels, part.classes)
         if told:
             # Masks of one class teach nothing; that some classes are rare may be so.
