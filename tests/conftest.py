@@ -1,6 +1,7 @@
 """Fixtures of all tests: reference outputs and real data, which lie beside a checkout and may be absent, and tools."""
 
 import os
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -9,6 +10,9 @@ import pytest
 import torch
 
 from .helpers import SHARED, call_tool
+
+# The shell scripts run this interpreter, whichever `python` comes first on the caller's PATH.
+os.environ['PYTHON'] = sys.executable
 
 # Without a GPU, Triton's kernels run in its interpreter. Triton reads this variable when it is first imported,
 # by whichever test comes first, so it is set here, before any test module; importing torch imports no Triton.

@@ -53,7 +53,7 @@ def script(folder, name, *args, **env):
         text=True,
         capture_output=True,
         timeout=200,
-        env={**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHON': sys.executable, **env},
+        env={**os.environ, 'OMP_NUM_THREADS': '1', **env},
     )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     return done
