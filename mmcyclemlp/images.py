@@ -22,7 +22,7 @@ def size_of(path: Union[str, os.PathLike]) -> Tuple[int, int]:
     with Image.open(path) as image:
         # Of a TIFF, newer versions of Pillow turn the size already.
         width, height = (image.tag_v2[256], image.tag_v2[257]) if image.format == 'TIFF' else image.size
-        return (height, width) if _orientation(image) >= 5 else (width, height)
+        return (height, width) if orientation(image) >= 5 else (width, height)
 
 
 def eight_bits(image: Image.Image, name: str = 'an image') -> Image.Image:
@@ -52,7 +52,7 @@ def needs_pillow(content: bytes, name: str, flag: Any) -> bool:
                 return False
             if image.mode in ('F', 'I'):
                 eight_bits(image, name)
-            return image.format not in ('JPEG', 'MPO') and _orientation(image) != 1
+            return image.format not in ('JPEG', 'MPO') and orientation(image) != 1
     except Image.DecompressionBombError as error:
         raise InputError(f'expected a smaller image, but {name} is too large ({error}); cut it into tiles') from error
     except OSError:  # no kind that Pillow knows; OpenCV knows floating-point numbers in colours
@@ -80,7 +80,8 @@ def unreadable(content: bytes, name: str, error: Optional[Exception] = None) -> 
     return InputError(f'expected an image, but {name} cannot be read ({reason}); copy or make it again, or remove it')
 
 
-def _orientation(image: Image.Image) -> int:
+def orientation(image: Image.Image) -> int:
+    """EXIF's number of how an image is turned or mirrored; 1 if it is not."""
     # Of a PNG without the tag before its pixels, Pillow would decode all.
     if image.format == 'PNG' and 'exif' not in image.info:
         return 1

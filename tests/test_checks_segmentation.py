@@ -550,3 +550,20 @@ def test_a_mask_of_an_image_that_its_tag_turns(tmp_path):
     assert size == (16, 12)
     with pytest.raises(InputError, match='is 16x12 and .* is 12x16; make the mask again of the image as its EXIF tag'):
         check_size(labels_of(12, 16), 'a.png', size, 'a.jpg')
+
+
+@pytest.mark.parametrize('turn', [1, 3])
+def test_a_mask_that_its_own_tag_turns_is_refused(dataset, told, turn):
+    exif = Image.Exif()
+    exif[0x0112] = turn
+    path = next((dataset / 'masks/train').iterdir())
+    with Image.open(path) as mask:
+        mask.save(path, exif=exif.tobytes())
+    config = seg_config(dataset, ('ground', 'leaf'))
+    if turn == 1:
+        check_masks(config, 'train')
+        return
+    with pytest.raises(InputError, match=f'the EXIF tag of {path} turns it'):
+        check_masks(config, 'train')
+    with pytest.raises(InputError, match=f'the EXIF tag of {path} turns it'):
+        read_mask(str(path), Labels(2))

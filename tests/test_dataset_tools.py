@@ -119,7 +119,7 @@ def test_a_flat_folder_of_xml(tool, tmp_path):
     (tmp_path / 'flat').mkdir()
     (tmp_path / 'flat/a.xml').write_text(voc_xml('other', [('cat', (1, 1, 5, 5), False)]))
     Image.new('RGB', (WIDTH, HEIGHT)).save(tmp_path / 'flat/a.PNG')
-    (tmp_path / 'flat/b.xml').write_text(voc_xml('named', [('cat', (1, 1, 6, 6), False)]))
+    (tmp_path / 'flat/b.XML').write_text(voc_xml('named', [('cat', (1, 1, 6, 6), False)]))
     Image.new('RGB', (WIDTH, HEIGHT)).save(tmp_path / 'flat/named.jpg')  # as the XML says
     code, output, _ = tool('voc_to_coco.py', 'flat', 'flat.json')
     assert code == 0 and 'the images are in flat\n' in output

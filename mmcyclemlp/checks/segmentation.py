@@ -11,7 +11,7 @@ from mmengine import Config
 from PIL import Image
 
 from mmcyclemlp.config.walk import datasets, metrics, walk
-from mmcyclemlp.datasets.masks import BYTE_MODES, Labels
+from mmcyclemlp.datasets.masks import BYTE_MODES, Labels, check_upright
 from mmcyclemlp.errors import InputError
 from mmcyclemlp.images import UNREADABLE
 
@@ -131,9 +131,12 @@ def count_values(masks: Iterable[str]) -> Tuple[np.ndarray, int]:
     for mask in masks:
         try:
             with Image.open(mask) as image:
+                check_upright(image, mask)
                 if image.mode in BYTE_MODES:
                     counts += np.bincount(np.asarray(image).astype(np.uint8).ravel(), minlength=256)
                     looked += 1
+        except InputError:
+            raise
         except UNREADABLE:
             continue
     return counts, looked

@@ -9,6 +9,7 @@ from mmengine import fileio
 from PIL import Image
 
 from mmcyclemlp.errors import InputError
+from mmcyclemlp.images import orientation
 
 from .load_images import UNREADABLE
 
@@ -59,9 +60,12 @@ def read_mask(path: str, labels: Labels, backend_args: Optional[dict] = None) ->
     """
     try:
         with Image.open(io.BytesIO(fileio.get(path, backend_args))) as image:
+            check_upright(image, path)
             mode = image.mode
             bands = image.getbands()
             mask = np.array(image) if mode in BYTE_MODES else None
+    except InputError:
+        raise
     except FileNotFoundError as error:
         raise InputError(f'expected a mask, but {path} does not exist; add it, or remove its image') from error
     except UNREADABLE as error:
@@ -88,6 +92,15 @@ def _others(mask: np.ndarray, labels: Labels) -> str:
     values = np.flatnonzero((counts > 0) & ~labels.allowed)
     shown = ', '.join(map(str, values[:3])) + (f' and {len(values) - 3} more values' if len(values) > 3 else '')
     return f'{shown} in {counts[values].sum():,} of {mask.size:,} pixels'
+
+
+def check_upright(image: Image.Image, path: str) -> None:
+    """Raise InputError for a mask whose EXIF tag turns it: viewers do, mmseg does not."""
+    if orientation(image) != 1:
+        raise InputError(
+            f'expected a mask whose pixels lie as those of its image, but the EXIF tag of {path} turns it, and '
+            'mmseg does not; turn its pixels, and save it without the tag'
+        )
 
 
 def check_size(mask: np.ndarray, mask_path: str, image_size: Sequence[int], image_path: str) -> None:

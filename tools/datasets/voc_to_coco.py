@@ -39,11 +39,12 @@ Found = Dict[str, List[str]]  # what is the matter -> where
 
 
 class Voc(NamedTuple):
-    """Folders of images and annotations, the names in them, without suffix, and the image files by :func:`same`."""
+    """The folder of images, the names to convert, without suffix, the XML files by name, and the image files by
+    :func:`same`."""
 
     images: Path
-    annotations: Path
     names: List[str]
+    annotations: Dict[str, Path]
     files: Dict[str, str]
 
 
@@ -67,7 +68,8 @@ def find(folder: Path, split: Optional[str]) -> Voc:
         )
     annotations = folder / 'Annotations' if (folder / 'Annotations').is_dir() else folder
     images = folder / 'JPEGImages' if (folder / 'JPEGImages').is_dir() else annotations
-    there = sorted(path.stem for path in annotations.glob('*.xml') if path.name[0] != '.')
+    found = sorted(path for path in annotations.iterdir() if path.suffix.lower() == '.xml' and path.name[0] != '.')
+    there = {path.stem: path for path in found}
     files = {same(path.name): path.name for path in sorted(images.iterdir(), reverse=True) if path.is_file()}
     if not there:
         raise InputError(
@@ -75,7 +77,7 @@ def find(folder: Path, split: Optional[str]) -> Voc:
             'or one of XML files'
         )
     if split is None:
-        return Voc(images, annotations, there, files)
+        return Voc(images, list(there), there, files)
     sets = folder / 'ImageSets' / 'Main'
     if not (sets / f'{split}.txt').is_file():
         known = ', '.join(sorted(path.stem for path in sets.glob('*.txt'))[:10])
@@ -92,15 +94,13 @@ def find(folder: Path, split: Optional[str]) -> Voc:
         candidates += [str(Path(name).with_suffix('')) for name in candidates if name.lower().endswith(SUFFIXES)]
         normal = [unicodedata.normalize('NFC', name) for name in candidates]
         names.append(next((known_names[name] for name in normal if name in known_names), candidates[-1]))
-    return Voc(images, annotations, names, files)
+    return Voc(images, names, there, files)
 
 
 def read(path: Path) -> ElementTree.Element:
     """Root of an annotation file; ValueError says why it cannot be read."""
     try:
         return ElementTree.fromstring(read_text(path))
-    except FileNotFoundError:
-        raise ValueError('XML files are missing') from None
     except (ElementTree.ParseError, OSError, InputError) as error:
         raise ValueError('XML files are malformed') from error
 
@@ -108,7 +108,7 @@ def read(path: Path) -> ElementTree.Element:
 def class_names(voc: Voc) -> List[str]:
     """All names in the folder, whatever the split, by the alphabet."""
     names = set()
-    for path in track(sorted(voc.annotations.glob('*.xml')), 'Classes'):
+    for path in track(list(voc.annotations.values()), 'Classes'):
         try:
             names |= {text(node, 'name') for node in read(path).iter('object')}
         except ValueError:
@@ -163,7 +163,10 @@ def convert(voc: Voc, classes: List[str]) -> Tuple[dict, Found]:
     images, annotations, found = [], [], defaultdict(list)
     numbers = {unicodedata.normalize('NFC', name): i for i, name in enumerate(classes, start=1)}
     for name in track(voc.names, 'Annotations'):
-        path = voc.annotations / f'{name}.xml'
+        if name not in voc.annotations:
+            found['XML files are missing'].append(f'{name}.xml')
+            continue
+        path = voc.annotations[name]
         try:
             root = read(path)
             file_name, width, height = image_of(voc, name, root)
