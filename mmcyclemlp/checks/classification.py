@@ -13,6 +13,7 @@ from mmcyclemlp.untrusted import read_text
 
 from .coco import some
 from .detection import warn
+from .sampling import shown
 
 SPLITS = ('train', 'val', 'test')
 
@@ -162,7 +163,7 @@ def _check_lines(config: Config, source: Source) -> None:
     lines = read_text(path).splitlines()
     if not lines:
         raise InputError(f'expected lines of an image and its class in {path}, but it is empty; give the right file')
-    for i, line in enumerate(lines, 1):
+    for i, line in enumerate(shown(lines, 'Lines'), 1):
         name, _, label = line.strip().rpartition(' ')
         where = f'expected an image and the number of its class, as in `tulip/1.jpg 4`, but line {i} of {path}'
         if not name or not label.isdecimal():

@@ -16,7 +16,7 @@ from mmcyclemlp.images import UNREADABLE, size_of
 from mmcyclemlp.untrusted import read_text
 
 from . import coco
-from .sampling import sampled
+from .sampling import sampled, uncollected
 
 SAMPLE = 200  # images whose headers are read
 
@@ -66,6 +66,7 @@ class Source(NamedTuple):
         )
 
 
+@uncollected()
 def check_annotations(config: Config, *splits: str) -> None:
     """Check the annotation files of a detection config's ``splits`` (``train``, ``val``, ``test``).
 

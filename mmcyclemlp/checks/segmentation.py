@@ -18,7 +18,7 @@ from mmcyclemlp.images import UNREADABLE
 from .coco import some
 from .consistency import check_batch
 from .detection import warn
-from .sampling import sampled
+from .sampling import sampled, uncollected
 
 IGNORED = 255  # what mmseg ignores unless told otherwise
 SAMPLE = 100  # masks that are looked at before training
@@ -61,7 +61,7 @@ def mask_sources(config: Config, *splits: str) -> Iterator[Source]:
                     f'expected images for {name} in {error.filename or error}, which does not exist; put the dataset '
                     'there, or correct its data_root and data_prefix'
                 ) from error
-            items = [dataset.get_data_info(i) for i in range(len(dataset))]
+            items = dataset.data_list  # get_data_info would copy each
             suffixes = _other_suffixes(dataset)
             if not items or any('seg_map_path' not in item for item in items):
                 raise InputError(
@@ -85,6 +85,7 @@ def mask_sources(config: Config, *splits: str) -> Iterator[Source]:
             )
 
 
+@uncollected()
 def check_masks(config: Config, *splits: str) -> None:
     """Check that a segmentation config's splits have a mask for each image, and that its parts agree on the labels.
 
@@ -205,7 +206,12 @@ def _heads(config: Config) -> List[Tuple[str, dict]]:
 
 def _unmatched(dataset: Any, pairs: List[Tuple[str, str]]) -> Tuple[List[Tuple[str, str]], List[str]]:
     """Pairs whose mask is not there and, where the dataset is all of its folder, masks of no image."""
-    there = {str(path) for path in Path(dataset.data_prefix['seg_map_path']).rglob(f'*{dataset.seg_map_suffix}')}
+    there = {
+        os.path.normpath(os.path.join(folder, name))
+        for folder, _, names in os.walk(dataset.data_prefix['seg_map_path'])
+        for name in names
+        if name.endswith(dataset.seg_map_suffix)
+    }
     missing = [pair for pair in pairs if os.path.normpath(pair[1]) not in there]
     if dataset.ann_file or dataset._indices is not None:
         return missing, []
