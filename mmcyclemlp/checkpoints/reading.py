@@ -219,6 +219,26 @@ def _load(path: Any, name: str) -> Any:
         ) from error
 
 
+def check_dataset_meta(meta: Any, name: str) -> None:
+    """Raise InputError unless the names of the classes are a list, and their colours one of RGB."""
+    items: Dict[str, Any] = meta if isinstance(meta, dict) else dict(classes=str(meta))
+    for key, value in items.items():
+        valid = dict(classes=_is_name, palette=_is_colour).get(str(key).lower())
+        if valid and value is not None and not (isinstance(value, (list, tuple)) and all(map(valid, value))):
+            raise InputError(
+                f'expected a list of names as classes, and of RGB colours as palette, but {name} has {value!r:.80} as '
+                f'{str(key).lower()}; take another file'
+            )
+
+
+def _is_name(value: Any) -> bool:
+    return isinstance(value, (str, int))
+
+
+def _is_colour(value: Any) -> bool:
+    return isinstance(value, (list, tuple)) and len(value) == 3 and all(part in range(256) for part in value)
+
+
 def _disarmed(checkpoint: Dict[str, Any], name: str) -> Dict[str, Any]:
     """Without what mmengine acts upon when a run resumes: a config that it evaluates, files that it deletes."""
     meta, hub = checkpoint.get('meta'), checkpoint.get('message_hub')
@@ -229,6 +249,7 @@ def _disarmed(checkpoint: Dict[str, Any], name: str) -> Dict[str, Any]:
                 raise InputError(
                     f'expected a number from 0 up for meta[{unit!r}], but {name} has {meta[unit]!r:.50}; take another'
                 )
+        check_dataset_meta(meta.get('dataset_meta') or {}, name)
     found = hub.get('runtime_info') if isinstance(hub, dict) else None
     info: Dict[str, Any] = found if isinstance(found, dict) else {}
     for key, value in list(info.items()):

@@ -6,8 +6,9 @@ import os
 import tempfile
 import warnings
 from contextlib import contextmanager
+from itertools import chain, islice
 from pathlib import Path
-from typing import Any, Callable, Iterator, List, Optional, Union
+from typing import Callable, Iterable, Iterator, List, Optional, Union
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +19,7 @@ from mmcyclemlp.inference.exported import KEY, Exported, library
 from mmcyclemlp.inference.predictor import Predictor
 
 from .graph import Graph, any_size
-from .parity import Difference, check, compare, table
+from .parity import SHAPES, Difference, check, compare, noise, table
 
 FORMATS = {'onnx': '.onnx', 'openvino': '.xml', 'torch-export': '.pt2', 'aoti': '.pt2'}
 PRECISIONS = {'onnx': ('fp32', 'int8'), 'openvino': ('fp32', 'bf16', 'int8')}
@@ -33,7 +34,7 @@ def export(
     format: str = 'onnx',
     precision: str = 'fp32',
     check_parity: bool = True,
-    calibration: Optional[Any] = None,
+    calibration: Optional[Iterable[Tensor]] = None,
 ) -> List[Difference]:
     """Write a model as a file of another runtime, for batches and images of any size, and compare the file with it.
 
@@ -47,7 +48,8 @@ def export(
         calibration (Iterable[Tensor], optional): batches as the model gets them, for ``int8``.
 
     Returns:
-        list[Difference]: of the file and the model, at five sizes; empty without ``check_parity``.
+        list[Difference]: of the file and the model, at five sizes, or of ``int8`` on five batches of ``calibration``,
+            since its ranges are those of real images; empty without ``check_parity``.
 
     Raises:
         InputError: a wrong argument; a package is missing; the model cannot be exported; the file gives something else
@@ -57,20 +59,27 @@ def export(
     if FORMATS.get(format) != out.suffix:
         wanted = ', '.join(f'{name} (FILE{suffix})' for name, suffix in FORMATS.items())
         raise InputError(f'expected a format with its suffix, {wanted}, but got {format} and {out}; change one of them')
-    if precision not in PRECISIONS.get(format, ('fp32',)):
+    precisions = PRECISIONS.get(format, ('fp32',))
+    if precision not in precisions:
+        raise InputError(f'expected precision {" or ".join(precisions)} for {format}, got {precision}')
+    if (precision == 'int8') != (calibration is not None):
         raise InputError(
-            f'expected precision {" or ".join(PRECISIONS.get(format, ("fp32",)))} for {format}, got {precision}'
+            f'expected calibration, batches of images, for precision int8 alone, but got precision {precision} '
+            f'with{"out" * (calibration is None)} calibration; give both or neither'
         )
-    if precision == 'int8' and calibration is None:
-        raise InputError('expected calibration, batches of images, for precision int8, but got none')
     graph = Graph(source)
     graph.meta['precision'] = precision
+    compared: Iterable[Tensor] = noise(graph.channels)
+    if calibration is not None:
+        calibration = iter(calibration)
+        compared = list(islice(calibration, len(SHAPES)))
+        calibration = chain(compared, calibration)
     write = dict(onnx=_onnx, openvino=_openvino).get(format, _inductor if format == 'aoti' else _program)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent) as folder, any_size(), warnings.catch_warnings():
         warnings.simplefilter('ignore')  # of the exporters about themselves
         run = write(graph, Path(folder, out.name), calibration)
-        differences = compare(graph, run) if check_parity else []
+        differences = compare(graph, run, compared) if check_parity else []
         if differences:
             print(table(differences))
             check(differences, precision)
@@ -84,7 +93,7 @@ def _example(graph: Graph) -> Tensor:
     return torch.zeros(batch, graph.channels, height, width)
 
 
-def _onnx(graph: Graph, path: Path, calibration: Any) -> Run:
+def _onnx(graph: Graph, path: Path, calibration: Optional[Iterable[Tensor]]) -> Run:
     library('onnxscript')
     with _export_errors():
         program = torch.onnx.export(
@@ -104,11 +113,12 @@ def _onnx(graph: Graph, path: Path, calibration: Any) -> Run:
     if calibration is not None:
         from .quantize import quantize
 
-        quantize(path, calibration)
+        with _export_errors():
+            quantize(path, calibration)
     return Exported(path)
 
 
-def _openvino(graph: Graph, path: Path, calibration: Any) -> Run:
+def _openvino(graph: Graph, path: Path, calibration: Optional[Iterable[Tensor]]) -> Run:
     openvino = library('openvino')
     with tempfile.TemporaryDirectory() as folder:
         _onnx(graph, Path(folder, 'model.onnx'), calibration)
@@ -118,14 +128,14 @@ def _openvino(graph: Graph, path: Path, calibration: Any) -> Run:
     return Exported(path)
 
 
-def _program(graph: Graph, path: Path, calibration: Any) -> Run:
+def _program(graph: Graph, path: Path, calibration: None) -> Run:
     program = _exported_program(graph)
     torch.export.save(program, path, extra_files={f'{KEY}.json': json.dumps(graph.meta)})
     loaded = torch.export.load(path).module()
     return lambda images: list(loaded(images))
 
 
-def _inductor(graph: Graph, path: Path, calibration: Any) -> Run:
+def _inductor(graph: Graph, path: Path, calibration: None) -> Run:
     from torch._inductor import aoti_compile_and_package, aoti_load_package
 
     program = _exported_program(graph)
@@ -151,11 +161,13 @@ def _exported_program(graph: Graph) -> torch.export.ExportedProgram:
 
 @contextmanager
 def _export_errors() -> Iterator[None]:
-    """Turn what the exporters raise for a model that they cannot follow into an InputError."""
+    """Turn what the libraries raise for a model that they cannot follow into an InputError."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
         yield
+    except InputError:
+        raise
     except (AssertionError, RuntimeError, TypeError, ValueError) as error:
         reason = ' '.join(str(error).split())[:300]
         raise InputError(

@@ -1,6 +1,6 @@
 """Whether an exported file computes what the model does, at sizes other than the exported one."""
 
-from typing import Callable, List, NamedTuple, Sequence
+from typing import Callable, Iterable, Iterator, List, NamedTuple, Sequence
 
 import torch
 from torch import Tensor
@@ -25,18 +25,23 @@ class Difference(NamedTuple):
     decided: float
 
 
-def compare(graph: Graph, run: Callable[[Tensor], List[Tensor]]) -> List[Difference]:
-    """Differences between a graph and a file at all ``SHAPES``."""
+def noise(channels: int) -> Iterator[Tensor]:
+    """Random images of all ``SHAPES``."""
     random = torch.Generator().manual_seed(0)
-    found = []
     for batch, height, width in SHAPES:
-        images = torch.randn(batch, graph.channels, height, width, generator=random)
+        yield torch.randn(batch, channels, height, width, generator=random)
+
+
+def compare(graph: Graph, run: Callable[[Tensor], List[Tensor]], batches: Iterable[Tensor]) -> List[Difference]:
+    """Differences between a graph and a file on batches of images."""
+    found = []
+    for images in batches:
         with torch.inference_mode():
             expected, values = graph(images), run(images)
         errors = [((value - right).abs().max() / right.abs().max()).item() for value, right in zip(values, expected)]
         decides = graph.scope in ('mmpretrain', 'mmseg')
         other = (values[0].argmax(1) != expected[0].argmax(1)).float().mean().item() if decides else 0.0
-        found.append(Difference((batch, height, width), max(errors), other))
+        found.append(Difference((len(images), *images.shape[2:]), max(errors), other))
     return found
 
 

@@ -12,6 +12,7 @@ import torch
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
+from mmcyclemlp.checkpoints.reading import check_dataset_meta
 from mmcyclemlp.errors import InputError, MissingDependencyError
 
 KEY = 'mmcyclemlp'  # of the metadata in a file
@@ -39,7 +40,10 @@ class Exported:
         try:
             text, self._run = open_file(str(path))
             self.meta: Dict[str, Any] = dict(json.loads(text))
-        except MissingDependencyError:
+            check_dataset_meta(self.meta.get('dataset_meta', {}), str(path))
+            if self.meta.get('task') == 'mmdet' and self.meta['kinds'] not in range(1, 4):
+                raise ValueError('kinds')
+        except InputError:
             raise
         # Bytes of any kind come here, and both libraries fail on them with exceptions of any kind.
         except Exception as error:
