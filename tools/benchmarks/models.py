@@ -10,7 +10,7 @@ from bench import networks
 from bench.measuring import DTYPES, Candidate, Settings, measure
 from bench.rows import Row, bf16_reason, merge, read_csv, write_csv
 from bench.tables import conditions_of, group_table, group_title, operator_table
-from bench.tasks import Task, machine_rates, noise_of
+from bench.tasks import Task, image_task, machine_rates, noise_of
 from torch import nn
 from torch.profiler import ProfilerActivity
 
@@ -58,12 +58,6 @@ def candidates_of(
         )
         for name in makers
     ]
-
-
-def image_task(settings: Settings, batch: int, side: int, training: bool) -> Task:
-    """Classifying random images."""
-    labels = torch.randint(1000, (batch,), generator=torch.Generator().manual_seed(0)).to(settings.device)
-    return Task(noise_of((batch, 3, side, side), settings.device), DTYPES[settings.dtype], training, labels)
 
 
 def measure_layer(

@@ -142,8 +142,8 @@ def cyclemlp(arch: str) -> Classifier:
     return randomise(Classifier(backbone, backbone.norm3.normalized_shape[0]))
 
 
-def neighbours() -> Makers:
-    """Candidate -> maker of another network of about this size, from timm."""
+def neighbours(any_size: bool = False) -> Makers:
+    """Candidate -> maker of another network of about this size, from timm; or only those for images of any size."""
 
     def make(name: str) -> nn.Module:
         try:
@@ -154,10 +154,11 @@ def neighbours() -> Makers:
                 '`pip install -r requirements/benchmarks.txt`'
             ) from error
         name, _, layout = name.partition(' ')
-        model = timm.create_model(name, pretrained=False, num_classes=NUM_CLASSES)
+        options = dict(strict_img_size=False) if any_size and name.startswith('swin') else {}
+        model = timm.create_model(name, pretrained=False, num_classes=NUM_CLASSES, **options)
         return model.to(memory_format=torch.channels_last) if layout else model
 
-    return {name: partial(make, name) for name in NEIGHBOURS}
+    return {name: partial(make, name) for name in NEIGHBOURS if not (any_size and name.startswith('mixer'))}
 
 
 def choose(names: Optional[Iterable[str]], *groups: Makers) -> List[Makers]:

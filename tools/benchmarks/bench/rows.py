@@ -91,10 +91,10 @@ def read_csv(path: Path) -> List[Row]:
     try:
         with open(path, newline='') as file:
             reader = csv.DictReader(file)
-            found = ['candidate' if name == 'rival' else name for name in reader.fieldnames or ()]  # its former name
-            if found != [*COLUMNS]:
-                raise InputError(f'{path} is no table of these benchmarks: expected {[*COLUMNS]}, got {found}')
-            reader.fieldnames = found
+            if reader.fieldnames != [*COLUMNS]:
+                raise InputError(
+                    f'{path} is no table of these benchmarks: expected {[*COLUMNS]}, got {reader.fieldnames}'
+                )
             return [Row(**{name: read[kind](record[name]) for name, kind in COLUMNS.items()}) for record in reader]
     except OSError as error:
         raise InputError(f'cannot read {path}: {error.strerror}; give a CSV that tools/benchmarks wrote') from error

@@ -69,6 +69,12 @@ def rate(row: Row) -> Optional[float]:
     return row.gflop / row.median_ms * 1e3 if row.gflop and row.median_ms else None
 
 
+def share(row: Row, rows: Sequence[Row]) -> str:
+    """The rate of a row of a group as a share of the machine's, by the group's first product."""
+    best = next((rate(each) for each in rows if each.candidate.startswith('product')), None)
+    return f'{rate(row) / best:.0%}' if best and rate(row) else ''
+
+
 def group_table(rows: Sequence[Row]) -> str:
     """The rows of one group; times also as a multiple of the first's, rates as a share of the machine's."""
     header = [
@@ -85,7 +91,7 @@ def group_table(rows: Sequence[Row]) -> str:
         'error',
         'note',
     ]
-    first, best = rows[0].median_ms, next((rate(row) for row in rows if row.candidate.startswith('product')), None)
+    first = rows[0].median_ms
     return markdown(
         header,
         [
@@ -97,7 +103,7 @@ def group_table(rows: Sequence[Row]) -> str:
                 number(row.images_per_s),
                 number(row.gflop),
                 number(rate(row)),
-                f'{rate(row) / best:.0%}' if best and rate(row) else '',
+                share(row, rows),
                 number(row.peak_mib),
                 number(row.saved_mib),
                 '' if row.error is None else f'{row.error:.1e}',

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from mmcyclemlp.flops import count_macs
 
-from .measuring import Candidate, Expected, Settings
+from .measuring import DTYPES, Candidate, Expected, Settings
 from .rows import Row, commit, device_name, versions
 
 RATE_SIZES = {'cpu': 1024, 'cuda': 8192}
@@ -135,6 +135,12 @@ class Task:
             gflop=(lambda: gflop_of(lambda: self.forward(model)) * (3 if self.training else 1)) if counted else None,
             may_fail=may_fail,
         )
+
+
+def image_task(settings: Settings, batch: int, side: int, training: bool) -> Task:
+    """Classifying random images."""
+    labels = torch.randint(1000, (batch,), generator=torch.Generator().manual_seed(0)).to(settings.device)
+    return Task(noise_of((batch, 3, side, side), settings.device), DTYPES[settings.dtype], training, labels)
 
 
 def saved_bytes(forward: Callable[[], object], parameters: Iterable[Tensor]) -> int:
