@@ -389,7 +389,9 @@ def test_command_line_and_document(tmp_path, monkeypatch, capsys):
 
 @pytest.mark.slow
 def test_runtimes(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(runtimes, 'makers', lambda: {'b1': tiny})
+    arch = dict(depths=(1,), embed_dims=(8,), mlp_ratios=(2,))
+    small = networks.randomise(networks.Classifier(CycleMLP(arch, out_indices=(0,)), 8))
+    monkeypatch.setattr(runtimes, 'makers', lambda: {'b1': lambda: small})
     monkeypatch.setattr(runtimes, 'SIDE', 64)
     monkeypatch.setattr(runtimes, 'FILES', (('onnxruntime', 'onnx', ('fp32', 'int8')),))
     monkeypatch.setattr(runtimes, 'bf16_reason', lambda *kind: 'no products in bfloat16')
