@@ -1,8 +1,8 @@
 """Time classifiers in PyTorch, under torch.compile, in onnxruntime and in OpenVINO, in float32, bfloat16 and int8.
 
-    tools/benchmarks/runtimes.py --prepare    export and compile into OUT, which takes long, and is done once a commit
-    tools/benchmarks/runtimes.py              time what was prepared, in 20 minutes on two cores; keep them idle
-    tools/benchmarks/runtimes.py --profile    in which operators onnxruntime spends B1's time, in float32 and int8
+    python tools/benchmarks/runtimes.py --prepare    export and compile into OUT: long, once a commit
+    python tools/benchmarks/runtimes.py              time what was prepared; keep the machine idle
+    python tools/benchmarks/runtimes.py --profile    in which operators onnxruntime spends B1's time
 
 The forms of a network at one setting take turns, and OUT/export.csv has them as soon as they are done. What it has of
 this commit is not measured again, so a run that was stopped goes on.
