@@ -15,8 +15,9 @@ from .files import PROJECT
 
 def integrate() -> None:
     """Let timm, mmpretrain and mmengine know the models and configs, now or as soon as they are imported."""
-    # mmengine looks for mmseg's configs under the name of the upstream distribution, which is not installed.
-    MODULE2PACKAGE.update(mmseg='mmseg')
+    # Packages that bases such as `mmseg::...` are looked for in. mmengine knows mmseg's by the name of the upstream
+    # distribution, which is not installed.
+    MODULE2PACKAGE.update(mmseg='mmseg', mmcyclemlp='mmcyclemlp')
     if not any(isinstance(finder, _Afterwards) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Afterwards({'timm.models': _in_timm, 'mmpretrain.apis.model': _in_mmpretrain}))
 

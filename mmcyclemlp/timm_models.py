@@ -10,7 +10,7 @@ from .checkpoints.zoo import ZOO, list_models
 
 default_cfgs = generate_default_cfgs(
     {
-        f'cyclemlp_{name}.in1k': dict(
+        f'cyclemlp_{name}.{"in1k" if "://" in weights.url else name}': dict(
             url=weights.url,
             num_classes=weights.num_classes,
             input_size=(3, weights.input_size, weights.input_size),
@@ -23,7 +23,7 @@ default_cfgs = generate_default_cfgs(
             classifier='head.fc',
         )
         for name, weights in ZOO.items()
-        if weights.url.startswith(('http', 'file')) and weights.task == 'classification'
+        if weights.task == 'classification'
     }
 )
 
@@ -35,13 +35,15 @@ def _build(
     in_chans: int = 3,
     global_pool: str = 'avg',
     drop_rate: float = 0.0,
+    device: Any = None,
+    dtype: Any = None,
     **options: Any,
 ) -> nn.Module:
     model = create_model(name, weights, num_classes, in_channels=in_chans, **options)
     model.drop_rate = drop_rate
     if global_pool != model.global_pool:
         model.reset_classifier(num_classes, global_pool)
-    return model
+    return model.to(device=device, dtype=dtype)
 
 
 def _entry(name: str) -> Callable[..., nn.Module]:
@@ -57,5 +59,4 @@ def _entry(name: str) -> Callable[..., nn.Module]:
 
 
 for _name in list_models():
-    if _name in default_cfgs:
-        globals()[_name] = register_model(_entry(_name))
+    globals()[_name] = register_model(_entry(_name))

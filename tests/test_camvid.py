@@ -151,7 +151,7 @@ def test_void_is_eleven_everywhere(camvid, name):
         check_masks(config, 'train', 'val', 'test')
     assert config.model.decode_head.ignore_index == config.model.data_preprocessor.seg_pad_val == 11
     pipeline = {step.type: step for step in config.train_dataloader.dataset.pipeline}
-    assert pipeline['LoadCheckedMask'].ignore_index == pipeline['RandomCrop'].ignore_index == 11
+    assert pipeline['LoadAnnotations'].ignore_index == pipeline['RandomCrop'].ignore_index == 11
     assert config.val_evaluator.ignore_index == config.test_evaluator.ignore_index == 11
 
 

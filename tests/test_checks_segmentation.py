@@ -8,12 +8,12 @@ from mmengine.config import Config
 from mmengine.dataset import BaseDataset
 from mmengine.registry import DefaultScope
 from mmseg.datasets import BaseSegDataset
-from mmseg.datasets.transforms import LoadAnnotations
+from mmseg.datasets.transforms import loading
 from PIL import Image
 
 from mmcyclemlp.checks import check_masks, detection
 from mmcyclemlp.checks.segmentation import about_values
-from mmcyclemlp.datasets.load_masks import LoadCheckedMask
+from mmcyclemlp.datasets.load_masks import LoadAnnotations
 from mmcyclemlp.datasets.masks import Labels, check_size, read_mask
 from mmcyclemlp.engine import LoadReadableImage, input_errors
 from mmcyclemlp.errors import InputError
@@ -169,7 +169,7 @@ def test_the_checked_transform_gives_what_mmsegs_gives(tmp_path, reduce_zero_lab
     mask[0, :4] = 255
     save(tmp_path / 'masks/1.png', mask)
     loaded = []
-    for load in (LoadAnnotations(), LoadCheckedMask(num_classes=5)):
+    for load in (loading.LoadAnnotations(), LoadAnnotations(num_classes=5)):
         dataset = Five(
             data_root=str(tmp_path),
             data_prefix=dict(img_path='images', seg_map_path='masks'),
@@ -195,7 +195,7 @@ def test_a_mask_of_another_size_is_named(tmp_path):
     image, mask = photo(tmp_path / 'a.jpg'), save(tmp_path / 'a.png', labels_of(6, 8))
     results = dict(img_path=image, seg_map_path=mask, reduce_zero_label=False, seg_fields=[])
     with pytest.raises(InputError, match=rf'but {re.escape(mask)} is 8x6 and {re.escape(image)} is 16x12; make'):
-        LoadCheckedMask(num_classes=5)(LoadReadableImage()(results))
+        LoadAnnotations(num_classes=5)(LoadReadableImage()(results))
 
 
 # Images that cannot be read.

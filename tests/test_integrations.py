@@ -1,19 +1,23 @@
 """CycleMLP in the APIs of timm, torch.hub and mmpretrain, with the weights of the reference outputs behind them."""
 
 import json
+import pickle
 import runpy
 import subprocess
 import sys
 
+import mmcv
 import numpy as np
 import pytest
 import torch
+from mmengine import Config
 
-from mmcyclemlp import create_model, list_models
+from mmcyclemlp import Predictor, create_model, list_models
 from mmcyclemlp.checkpoints import zoo
+from mmcyclemlp.datasets.digit_scenes import digit_scene
 from mmcyclemlp.errors import InputError
 
-from .helpers import REPO
+from .helpers import NEEDS_OPERATORS, REPO
 from .test_checkpoints import Evil, add_offsets, save_original
 
 timm = pytest.importorskip('timm')
@@ -110,6 +114,8 @@ def test_a_hostile_file_runs_nothing_behind_any_api(release, tmp_path):
     ):
         with pytest.raises(InputError, match='asks to run'):
             load()
+    with pytest.raises((RuntimeError, pickle.UnpicklingError), match='(?i)weights'):  # timm allows tensors only
+        timm.create_model('cyclemlp_b1', checkpoint_path=overlay['file'])
     assert not (tmp_path / 'RAN').exists()
 
 
@@ -128,6 +134,53 @@ print('cyclemlp-b1_imagenet' in list_models('cyclemlp*'))
     done = subprocess.run([sys.executable, '-c', code], cwd=REPO, capture_output=True, text=True)
     lines = [line for line in done.stdout.splitlines() if 'OneDL' not in line]  # a notice of the libraries
     assert lines == ['[]', 'mmseg', 'True 0.875', 'True'], done.stdout + done.stderr
+
+
+@pytest.mark.slow
+@NEEDS_OPERATORS
+def test_the_libraries_inferencers_take_our_configs(tmp_path):
+    code = """
+import sys
+import mmcv, numpy, torch
+from mmdet.apis import DetInferencer
+from mmseg.apis import MMSegInferencer
+assert 'mmcyclemlp' not in sys.modules
+configs, picture = sys.argv[1:]
+image, other = mmcv.imread(picture), mmcv.imread(picture)[:90]
+detect = DetInferencer(f'{configs}/digit-scenes_retinanet_nano.py', 'cyclemlp://digit-scenes_retinanet', 'cpu')
+for inputs in (picture, image, [other, image]):
+    found = detect(inputs)['predictions'][-1]
+boxes = torch.tensor(found['bboxes']), torch.tensor(found['scores']), torch.tensor(found['labels'])
+segment = MMSegInferencer(f'{configs}/digit-scenes_fpn_nano.py', 'cyclemlp://digit-scenes_fpn', device='cpu')
+maps = [segment(inputs)['predictions'] for inputs in (picture, image, [other, image])]
+torch.save((*boxes, [torch.tensor(each[-1] if isinstance(each, list) else each) for each in maps]), 'found.pth')
+"""
+    picture = np.ascontiguousarray(digit_scene(3, 'val').image[..., ::-1])
+    mmcv.imwrite(picture, str(tmp_path / 'scene.png'))
+    command = [sys.executable, '-c', code, REPO / 'configs/cyclemlp', tmp_path / 'scene.png']
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+    *found, maps = torch.load(tmp_path / 'found.pth')
+    boxes, labels = (
+        Predictor(REPO / f'configs/cyclemlp/{name}_nano.py', f'cyclemlp://{name}')(picture)[0]
+        for name in ('digit-scenes_retinanet', 'digit-scenes_fpn')
+    )
+    expected = boxes.pred_instances
+    assert len(found[0]) and (expected.scores > 0.4).any()
+    for ours, theirs in zip((expected.bboxes, expected.scores, expected.labels), found):
+        torch.testing.assert_close(ours, theirs, check_dtype=False)
+    assert all(torch.equal(each, labels.pred_sem_seg.data[0]) for each in maps)
+
+
+def test_no_base_needs_our_import_first():
+    # mmengine finds no base in mmseg until mmcyclemlp is imported, and mmseg's own tools import it last.
+    for path in (REPO / 'configs').rglob('*.py'):
+        assert 'mmseg::' not in path.read_text(), path
+
+
+def test_configs_are_bases_by_name(tmp_path):
+    (tmp_path / 'mine.py').write_text("_base_ = 'mmcyclemlp::cyclemlp/digits_b1.py'\ntrain_cfg = dict(max_epochs=3)\n")
+    config = Config.fromfile(tmp_path / 'mine.py')
+    assert config.train_cfg.max_epochs == 3 and config.model.backbone.type == 'CycleMLP'
 
 
 # What timm's own tests (tests/test_models.py) ask of each model.
@@ -172,7 +225,24 @@ def test_timm_trains(small):
         for name in ('patch_embed.proj', 'stages.0.0.norm1', 'downsamples.0.proj', 'stages.1.0.norm1', 'norm3')
     ]
     assert order == sorted(set(order)) and scale['head.fc.weight'] == 1
-    assert model.no_weight_decay() == set() and set(model.group_matcher(coarse=True)) == {'stem', 'blocks'}
+    assert model.no_weight_decay() == set()
+    from timm.models import group_parameters
+
+    stages = group_parameters(model, model.group_matcher(coarse=True))
+    group = {name: number for number, names in stages.items() for name in names}
+    with_stage = [('downsamples.0.proj', 'stages.1.0.norm1'), ('downsamples.2.proj', 'stages.3.0.norm1')]
+    assert all(group[f'backbone.{a}.weight'] == group[f'backbone.{b}.weight'] for a, b in with_stage)
+    assert group['backbone.stages.0.0.norm1.weight'] < group['backbone.downsamples.0.proj.weight']
+
+
+def test_timm_places_and_names_the_bundled_weights():
+    model = timm.create_model('cyclemlp_digits', pretrained=True, device='cpu', dtype=torch.float64).eval()
+    cfg = model.default_cfg
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float64}
+    assert (cfg['tag'], cfg['num_classes'], cfg['input_size']) == ('digits', 10, (3, 32, 32))
+    image = torch.linspace(-1, 1, 3 * 32 * 32).reshape(1, 3, 32, 32)
+    expected = create_model('cyclemlp_digits', pretrained=True).eval()(image)
+    torch.testing.assert_close(model(image.double()).float(), expected)
 
 
 @pytest.mark.parametrize('indices', [None, (1, 3), (0, -2)])

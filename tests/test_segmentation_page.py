@@ -31,8 +31,8 @@ def scope():
 def test_the_pages_dataset_of_ones_own(dataset):
     config = written(dataset, 'data/mine', OWN_DATA)
     assert [step.type for step in config.train_dataloader.dataset.pipeline] == [
-        'LoadReadableImage',
-        'LoadCheckedMask',
+        'LoadImageFromFile',
+        'LoadAnnotations',
         'RandomResize',
         'RandomCrop',
         'RandomFlip',

@@ -58,8 +58,8 @@ model = dict(
     neck=dict(in_channels={dims}, out_channels=32),
     decode_head=dict(in_channels=[32, 32, 32, 32], channels=16))
 train_dataloader = dict(batch_size=2, num_workers=0, dataset=dict(data_root='{root}', pipeline=[
-    dict(type='LoadReadableImage'),
-    dict(type='LoadCheckedMask', num_classes=11, ignore_index=11),
+    dict(type='LoadImageFromFile'),
+    dict(type='LoadAnnotations', num_classes=11, ignore_index=11),
     dict(type='RandomCrop', crop_size=(32, 32), ignore_index=11),
     dict(type='PackSegInputs')]))
 val_dataloader = dict(num_workers=0, dataset=dict(data_root='{root}'))

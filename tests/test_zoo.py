@@ -195,11 +195,12 @@ def test_half_a_download_is_removed_and_tried_again(published, trained, monkeypa
         server.shutdown()
 
 
-def test_the_readmes_first_python_block(published):
-    code = (REPO / 'README.md').read_text().split('```python\n')[1].split('```')[0]
+def test_the_readmes_first_block(published):
+    kind, *code = (REPO / 'README.md').read_text().split('```')[1].splitlines()
+    assert kind == 'python' and len(code) == 3
     found = {}
     with pytest.warns(UserWarning, match='no fitting norm0, norm1, norm2,'):
-        exec(code, found)
+        exec('\n'.join(code), found)
     assert [m.shape[2] for m in found['maps']] == [56, 28, 14, 7]
 
 

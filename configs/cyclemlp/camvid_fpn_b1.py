@@ -1,4 +1,4 @@
 _base_ = '../_base_/camvid_fpn.py'
 model = dict(
-    backbone=dict(_delete_=True, type='CycleMLP', arch='b1', out_indices=(0, 1, 2, 3), drop_path_rate=0.1),
+    backbone=dict(type='CycleMLP', arch='b1', out_indices=(0, 1, 2, 3), drop_path_rate=0.1),
     neck=dict(in_channels=[64, 128, 320, 512]))

@@ -143,13 +143,14 @@ class CycleMLPClassifier(nn.Module):
         return taken
 
     def group_matcher(self, coarse: bool = False) -> dict:
-        """timm's patterns of layers: with ``coarse`` a stage, else a block each."""
+        """timm's patterns of layers: with ``coarse`` a stage with the downsampling before it, else a block each."""
         blocks = r'^backbone\.stages\.(\d+)\.(\d+)', None
         downsamples = r'^backbone\.downsamples\.(\d+)', (99998,)  # after all blocks of its stage
         fine = [blocks, downsamples, (r'^backbone\.norm', (99999,))]
-        return dict(
-            stem=r'^backbone\.patch_embed', blocks=r'^backbone\.(?:stages|downsamples)\.(\d+)' if coarse else fine
-        )
+        stages = [
+            (rf'^backbone\.(?:downsamples\.{i - 1}|stages\.{i})\.', (i,)) for i in range(len(self.backbone.stages))
+        ]
+        return dict(stem=r'^backbone\.patch_embed', blocks=stages if coarse else fine)
 
     def no_weight_decay(self) -> Set[str]:
         """As of the backbone."""

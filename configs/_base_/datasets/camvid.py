@@ -9,8 +9,8 @@ train_dataloader = dict(
         data_root='data/camvid',
         split='train',
         pipeline=[
-            dict(type='LoadReadableImage'),
-            dict(type='LoadCheckedMask', num_classes=11, ignore_index=11),
+            dict(type='LoadImageFromFile'),
+            dict(type='LoadAnnotations', num_classes=11, ignore_index=11),
             dict(type='RandomResize', scale=(240, 180), ratio_range=(0.8, 1.6), keep_ratio=True),
             dict(type='RandomCrop', crop_size=(180, 240), cat_max_ratio=0.75, ignore_index=11),
             dict(type='RandomFlip', prob=0.5),
@@ -27,22 +27,22 @@ val_dataloader = dict(
         data_root='data/camvid',
         split='val',
         pipeline=[
-            dict(type='LoadReadableImage'),
+            dict(type='LoadImageFromFile'),
             dict(type='Resize', scale=(240, 180), keep_ratio=True),
-            dict(type='LoadCheckedMask', num_classes=11, ignore_index=11),
+            dict(type='LoadAnnotations', num_classes=11, ignore_index=11),
             dict(type='PackSegInputs'),
         ]),
     sampler=dict(type='DefaultSampler', shuffle=False))
 test_dataloader = val_dataloader
 # In the place of the test pipeline, with a tta_model: three scales and mirror images, averaged.
 tta_pipeline = [
-    dict(type='LoadReadableImage'),
+    dict(type='LoadImageFromFile'),
     dict(
         type='TestTimeAug',
         transforms=[
             [dict(type='Resize', scale=scale, keep_ratio=True) for scale in ((180, 135), (240, 180), (300, 225))],
             [dict(type='RandomFlip', prob=prob, direction='horizontal') for prob in (0., 1.)],
-            [dict(type='LoadCheckedMask', num_classes=11, ignore_index=11)],
+            [dict(type='LoadAnnotations', num_classes=11, ignore_index=11)],
             [dict(type='PackSegInputs')],
         ])
 ]

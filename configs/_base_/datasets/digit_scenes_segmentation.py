@@ -9,8 +9,8 @@ train_dataloader = dict(
         data_root='data/digit_scenes',
         data_prefix=dict(img_path='train', seg_map_path='masks/train'),
         pipeline=[
-            dict(type='LoadReadableImage'),
-            dict(type='LoadCheckedMask', num_classes=11),
+            dict(type='LoadImageFromFile'),
+            dict(type='LoadAnnotations', num_classes=11),
             dict(type='RandomCrop', crop_size=(96, 96)),
             dict(type='PackSegInputs'),
         ]),
@@ -24,8 +24,8 @@ val_dataloader = dict(
         data_root='data/digit_scenes',
         data_prefix=dict(img_path='val', seg_map_path='masks/val'),
         pipeline=[
-            dict(type='LoadReadableImage'),
-            dict(type='LoadCheckedMask', num_classes=11),
+            dict(type='LoadImageFromFile'),
+            dict(type='LoadAnnotations', num_classes=11),
             dict(type='PackSegInputs'),
         ]),
     sampler=dict(type='DefaultSampler', shuffle=False))
