@@ -52,7 +52,7 @@ def script(folder, name, *args, **env):
         cwd=folder,
         text=True,
         capture_output=True,
-        timeout=200,
+        timeout=300,
         env={**os.environ, 'OMP_NUM_THREADS': '1', **env},
     )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]

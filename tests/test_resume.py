@@ -10,6 +10,7 @@ import zipfile
 
 import pytest
 import torch
+from mmengine.runner import ValLoop
 
 from mmcyclemlp.checkpoints import read_checkpoint
 from mmcyclemlp.checks import newest_checkpoint
@@ -72,6 +73,28 @@ def test_a_run_that_is_told_to_stop_saves_and_goes_on_within_the_epoch(straight)
     assert end(start(folder, [*args, 'stopped', '--resume'])) == 0, log(folder)
     assert differences(whole, folder / 'stopped') == []
     shutil.rmtree(folder / 'stopped')
+
+
+def told_to_stop_in_validation():
+    """Send SIGTERM to this process in the validation after the second epoch, before its first batch."""
+    before = ValLoop.run_iter
+
+    def run_iter(self, index, batch):
+        if self.runner.epoch == 2 and index == 0:
+            os.kill(os.getpid(), signal.SIGTERM)
+        before(self, index, batch)
+
+    ValLoop.run_iter = run_iter
+
+
+def test_a_signal_in_a_validation_is_obeyed_after_its_iteration(straight):
+    folder, whole, args = straight('all')
+    assert end(start(folder, [*args, 'validated'], told_to_stop_in_validation)) == 143, log(folder)
+    assert len((folder / 'validated/curves.csv').read_text().splitlines()) == 2  # the names, and the first epoch
+    assert read_checkpoint(folder / 'validated/stopped.pth')['meta']['epoch'] == 2
+    assert end(start(folder, [*args, 'validated', '--resume'])) == 0, log(folder)
+    assert differences(whole, folder / 'validated') == []
+    shutil.rmtree(folder / 'validated')
 
 
 def test_a_damaged_checkpoint_is_passed_over_in_favour_of_an_older_one(straight):
@@ -218,7 +241,7 @@ def test_wrong_variables_of_the_scripts_are_told(variables, sentence):
 
 def test_an_input_error_of_two_processes_is_told_once(tmp_path):
     done = subprocess.run(
-        [REPO / 'tools/dist_train.sh', 'none.py', '2'], cwd=tmp_path, capture_output=True, text=True, timeout=120
+        [REPO / 'tools/dist_train.sh', 'none.py', '2'], cwd=tmp_path, capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 2
     assert done.stderr == 'error: expected a config, but none.py does not exist; check the path\n'

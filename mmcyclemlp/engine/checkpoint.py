@@ -10,7 +10,7 @@ from typing import Any, Dict, Iterator, Optional
 
 import torch
 from mmengine.dist import all_reduce, get_world_size, is_main_process
-from mmengine.hooks import CheckpointHook, Hook
+from mmengine.hooks import CheckpointHook, EMAHook, Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import IterBasedTrainLoop
 
@@ -145,8 +145,8 @@ class EndHook(Hook):
     """Ends a run that is told to stop, after its iteration and with a checkpoint; and one whose loss is not finite.
 
     Raises:
-        RunStopped: after SIGTERM, Ctrl-C or SIGUSR1, in all processes once any of them got it. During a validation,
-            at the end of it. A second signal ends the process at once.
+        RunStopped: after SIGTERM, Ctrl-C or SIGUSR1, in all processes once any of them got it. During a validation of
+            several processes, at the end of it. A second signal ends the process at once.
         InputError: the loss of any process is not finite.
     """
 
@@ -201,6 +201,14 @@ class EndHook(Hook):
         number, _ = self._agreed(0)
         if number:
             self._stop(runner, number, runner.iter, 0)
+
+    def after_val_iter(self, runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        # Several processes may have different numbers of batches, and would wait for one another forever.
+        if self._signal and get_world_size() == 1:
+            for hook in runner.hooks:
+                if isinstance(hook, EMAHook):
+                    hook.after_val_epoch(runner)  # which puts the weights that are trained back
+            self._stop(runner, self._signal, runner.iter, 0)
 
     def _agreed(self, lost: int):
         flags = torch.tensor([self._signal, lost])

@@ -100,7 +100,7 @@ def start(folder: Path, args, prepare=lambda: None) -> int:
         os._exit(status)
 
 
-def end(process: int, within: float = 120) -> int:
+def end(process: int, within: float = 300) -> int:
     """Status of a process: 0 and up as it exited, below 0 the signal that ended it."""
     limit = time.monotonic() + within
     while time.monotonic() < limit:
