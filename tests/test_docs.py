@@ -79,17 +79,27 @@ def test_the_layers_on_their_own():
 
 
 @pytest.mark.slow
-def test_own_images_are_classified(tmp_path, train):
+def test_own_images_are_classified(tmp_path, tool, monkeypatch):
     for split, count in (('train', 4), ('val', 1)):
-        for kind in range(5):
+        for kind in ('aster', 'rose', 'tulip', '.cache'):
             folder = tmp_path / f'data/flowers/{split}/{kind}'
             folder.mkdir(parents=True)
             for i in range(count):
-                pixels = np.random.default_rng(i).integers(0, 50 * kind + 50, (250, 300, 3), dtype=np.uint8)
+                pixels = np.random.default_rng(i).integers(0, 40 * len(kind), (250, 300, 3), dtype=np.uint8)
                 Image.fromarray(pixels).save(folder / f'{i}.jpg')
-    code, output, error = train('flowers', 'train_cfg.max_epochs=1')
+    monkeypatch.setenv('DATA', 'data/flowers')
+    (tmp_path / 'small.py').write_text(SMALL.format(REPO / 'configs/cyclemlp/finetune_b1.py'))
+    workers = [f'{split}_dataloader.num_workers=0' for split in ('train', 'val')]
+    code, output, error = tool(tmp_path, 'train.py', 'small.py', '--cfg-options', 'train_cfg.max_epochs=1', *workers)
+    assert code == 0 and 'accuracy/top1' in output, error
+    # Without the variable, by the config that the run left.
+    monkeypatch.delenv('DATA')
+    image = tmp_path / 'data/flowers/val/rose/0.jpg'
+    run = 'work_dirs/small/small.py', 'work_dirs/small/epoch_1.pth', image, '--out', 'found'
+    code, output, error = tool(tmp_path, 'infer.py', *run)
     assert code == 0, error
-    assert (tmp_path / 'work_dirs/small/epoch_1.pth').is_file() and 'accuracy/top1' in output
+    (found,) = json.loads((tmp_path / 'found/predictions.json').read_text())['predictions']
+    assert found['pred_class'] in ('aster', 'rose', 'tulip') and len(found['pred_scores']) == 3
 
 
 @pytest.mark.slow

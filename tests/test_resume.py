@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import socket
 import struct
 import subprocess
 import time
@@ -237,6 +238,28 @@ def test_wrong_variables_of_the_scripts_are_told(variables, sentence):
     )
     assert (done.returncode, done.stdout) == (2, '')
     assert done.stderr.startswith(f'error: {sentence}; correct ') and done.stderr.count('\n') == 1
+
+
+@pytest.mark.parametrize('nodes, reason', [('1', 'address already in use'), ('2', '1/2 clients joined')])
+def test_a_port_in_use_and_a_missing_machine_end_in_a_sentence(tmp_path, nodes, reason):
+    with socket.socket() as taken:
+        taken.bind(('127.0.0.1', 0))
+        port = str(taken.getsockname()[1])
+        if nodes == '1':
+            taken.listen()
+        else:
+            taken.close()
+        done = subprocess.run(
+            [REPO / 'tools/dist_train.sh', 'none.py', '1'],
+            cwd=tmp_path,
+            env={**os.environ, 'NNODES': nodes, 'NODE_RANK': '0', 'PORT': port, 'NODE_TIMEOUT': '2'},
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+    assert done.returncode == 2
+    assert done.stderr.startswith('error: the processes could not be brought together') and reason in done.stderr
+    assert done.stderr.count('\n') == 1 and 'check that PORT is free' in done.stderr
 
 
 def test_an_input_error_of_two_processes_is_told_once(tmp_path):
