@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine import Config
+from mmengine.registry import init_default_scope
 
 from mmcyclemlp import Predictor, create_model, list_models
 from mmcyclemlp.checkpoints import zoo
@@ -76,6 +77,7 @@ def test_names_give_the_reference(original, release, reference, formula, arch):
 @pytest.mark.slow
 def test_every_api_gives_the_reference(original, release, reference, formula):
     release('b1', original('b1'))
+    init_default_scope('mmpretrain')  # another test may have left that of another library
     apis = pytest.importorskip('mmpretrain.apis')
     assert {f'cyclemlp-b{n}_imagenet' for n in range(1, 6)} <= set(apis.list_models('cyclemlp*'))
     hub = dict(source='local', trust_repo=True, pretrained=True)

@@ -48,3 +48,4 @@ tta_pipeline = [
 
 val_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])
 test_evaluator = val_evaluator
+del load
