@@ -21,6 +21,7 @@ from mmcyclemlp.checks import check_annotations
 from mmcyclemlp.checks import detection as annotations
 from mmcyclemlp.datasets import digit_scenes
 from mmcyclemlp.errors import InputError
+from mmcyclemlp.untrusted import read_json
 
 from .helpers import REPO
 
@@ -707,6 +708,19 @@ def test_names_that_look_the_same(run, content, name):
     content['categories'][1]['name'] = name
     seen = 'dög' if 'g' == name[-1] else 'dog'
     refused(run(classes=('cat', seen)), rf"categories 'cat', {name!r}, but not {seen!r} of .* differ in spaces, case")
+
+
+def test_a_file_that_was_checked_is_not_read_again_unless_it_changed(run, content, tmp_path, monkeypatch):
+    config, read = run(), []
+    monkeypatch.setattr(annotations, 'read_json', lambda path, what: read.append(path) or read_json(path, what))
+    check_annotations(config, 'train')
+    expected = count(load(config))
+    assert read == []
+    assert count(load(config)) == expected and read == [tmp_path / 'few.json']
+    check_annotations(config, 'train')
+    content['annotations'].pop()
+    (tmp_path / 'few.json').write_text(json.dumps(content))
+    assert sum(count(load(config)).values()) == sum(expected.values()) - 1 and len(read) == 2
 
 
 @pytest.mark.parametrize('encoding', ['utf-8-sig', 'utf-16', 'utf-16-le'])

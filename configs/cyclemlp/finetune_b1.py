@@ -14,7 +14,7 @@ model = dict(
         num_classes=_base_.data_preprocessor.num_classes, loss=dict(type='LabelSmoothLoss', label_smooth_val=0.1)))
 # The nearer a layer is to the image, the slower it learns; from random weights, all would learn faster.
 optim_wrapper = dict(
-    optimizer=dict(lr=5e-4),
+    optimizer=dict(lr=1e-3),
     constructor='LayerDecayOptimWrapperConstructor',
     paramwise_cfg=dict(layer_decay_rate=0.8))
 param_scheduler = [

@@ -1,11 +1,10 @@
 """Check the annotation files of a detection run before it starts; mmdet finds faults late or not at all."""
 
-import io
 import logging
 import os
 from collections import defaultdict
 from pathlib import Path
-from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence
+from typing import IO, Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 from mmengine import Config
 from mmengine.logging import print_log
@@ -13,7 +12,7 @@ from mmengine.logging import print_log
 from mmcyclemlp.config.walk import datasets, metrics, name_of
 from mmcyclemlp.errors import InputError
 from mmcyclemlp.images import UNREADABLE, size_of
-from mmcyclemlp.untrusted import read_text
+from mmcyclemlp.untrusted import read_json
 
 from . import coco
 from .sampling import sampled, uncollected
@@ -29,6 +28,21 @@ OUTCOMES = {
     coco.CROSSING: "mmdet keeps them, and its Resize cuts them at the image's border",
     coco.NO_POLYGON: 'mmdet counts what they show neither as object nor as background',
 }
+
+
+class _Json:
+    """In the place of ``json`` in pycocotools: any encoding, within the bounds, and what was just checked not again."""
+
+    _checked: Dict[Tuple[str, int], Any] = {}
+
+    @classmethod
+    def keep(cls, path: str, content: Any) -> None:
+        cls._checked[path, os.stat(path).st_mtime_ns] = content
+
+    @classmethod
+    def load(cls, file: IO[str]) -> Any:
+        content = cls._checked.pop((file.name, os.stat(file.name).st_mtime_ns), None)
+        return content or read_json(Path(file.name), "annotations in COCO's format")
 
 
 class Source(NamedTuple):
@@ -102,8 +116,7 @@ def _sources(config: Config, split: str) -> Iterator[Source]:
     from mmdet.datasets import CocoDataset
     from mmdet.registry import DATASETS
 
-    pycocotools.coco.open = lambda path, mode='r': io.StringIO(read_text(path))  # with any mark or encoding, as here
-
+    pycocotools.coco.json = _Json
     metric = next(iter(metrics(config, split, 'CocoMetric')), {})
     for name, section, transforms in datasets(config, split):
         kind = DATASETS.get(section['type']) if isinstance(section['type'], str) else section['type']
@@ -151,6 +164,7 @@ def _check_source(source: Source) -> Dict[Any, dict]:
         )
     _check_files(source, loaded)
     _tell(source, entries, images, len(content.get('annotations', ())))
+    _Json.keep(source.dataset.ann_file, content)
     return images
 
 
