@@ -86,7 +86,7 @@ def test_the_recipes():
     for config, size in ((fpn, (512, 512)), (upernet, (512, 512)), (cityscapes, (512, 1024))):
         pipeline = {step.type: step for step in config.train_dataloader.dataset.pipeline}
         assert config.model.data_preprocessor.size == pipeline['RandomCrop'].crop_size == size
-        assert config.model.pretrained is None
+        assert 'pretrained' not in config.model
 
 
 @pytest.mark.parametrize('family, archs', [('ade20k_fpn', '12345'), ('ade20k_upernet', '235')])
