@@ -195,6 +195,22 @@ def test_safetensors_are_read_as_such(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ('card', 'message'),
+    [
+        ('{"dataset_meta": {"classes": 3}}', 'has 3 as classes'),
+        ('{"dataset_meta": "x"}', "has 'x' as classes"),
+        ('[' * 100_000, 'nested too deeply|no whole json'),
+    ],
+)
+def test_the_card_in_safetensors_is_not_trusted(tmp_path, card, message):
+    from safetensors.torch import save_file
+
+    save_file({'w': torch.zeros(1)}, tmp_path / 'a.safetensors', dict(mmcyclemlp=card))
+    with pytest.raises(InputError, match=message):
+        read_checkpoint(tmp_path / 'a.safetensors')
+
+
+@pytest.mark.parametrize(
     'address', ['s3://b/a.pth', 'x:s3://b/a.pth', 'petrel://b/a.pth', 'x:petrel://b/a.pth', 'pavi://a.pth']
 )
 def test_stores_without_a_safe_reader_are_refused(address):

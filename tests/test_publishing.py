@@ -34,10 +34,10 @@ def test_files_and_card(run, tool):
     files = [file for name in names for file in (folder / 'published').glob(name)]
     assert code == 0 and len(output.splitlines()) == len(files) == len(list((folder / 'published').iterdir())) == 4
     for file in files[:2]:
-        state_dict = read_checkpoint(file)
-        state_dict = state_dict.get('state_dict', state_dict)
+        checkpoint = read_checkpoint(file)
         loaded = CycleMLPClassifier(CycleMLP('nano'), 10).eval()
-        loaded.load_state_dict(state_dict)
+        loaded.load_state_dict(checkpoint['state_dict'])
+        assert list(checkpoint['meta']['dataset_meta']['classes']) == list('0123456789')
         assert torch.equal(loaded(IMAGE), model(IMAGE))
         assert file.stat().st_size < 1.1 * 4 * 1_116_650  # no optimizer
     with safe_open(files[1], 'pt') as opened:
@@ -54,7 +54,7 @@ def test_half_the_size(run, tool):
     (file,) = (folder / 'published').glob('small-*.safetensors')
     assert file.stat().st_size < 1.1 * 2 * 1_116_650
     loaded = CycleMLPClassifier(CycleMLP('nano'), 10).eval()
-    loaded.load_state_dict(read_checkpoint(file))
+    loaded.load_state_dict(read_checkpoint(file)['state_dict'])
     torch.testing.assert_close(loaded(IMAGE), model(IMAGE), rtol=1e-2, atol=1e-2)
 
 

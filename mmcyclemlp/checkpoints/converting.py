@@ -100,7 +100,8 @@ def convert(state_dict: Mapping[str, Tensor], name: str = 'the state dict') -> C
     form = 'classifier' if 'norm.weight' in state_dict else 'dense'
     # The dense form has four norms, or three where its code was told to leave the first out.
     out_indices = (3,) if form == 'classifier' else (0, 1, 2, 3) if 'norm0.weight' in state_dict else (1, 2, 3)
-    backbone = CycleMLP(arch, out_indices=out_indices)
+    with torch.device('meta'):  # for its names and shapes
+        backbone = CycleMLP(arch, out_indices=out_indices)
     expected = {f'backbone.{key}': value for key, value in backbone.state_dict().items()}
     num_classes = None
     if form == 'classifier':
@@ -115,9 +116,6 @@ def convert(state_dict: Mapping[str, Tensor], name: str = 'the state dict') -> C
             'take the complete original file'
         )
     _check_offsets(offsets, state_dict, name)
-    backbone.load_state_dict(
-        {key[len('backbone.') :]: value for key, value in converted.items() if key.startswith('backbone.')}, strict=True
-    )
     return Converted(arch, form, out_indices, num_classes, converted)
 
 

@@ -18,7 +18,7 @@ from mmengine.runner import checkpoint as mmengine_checkpoint
 
 from mmcyclemlp.errors import InputError
 from mmcyclemlp.pickles import settled, torch_globals
-from mmcyclemlp.untrusted import check_regular, download, guard_libraries
+from mmcyclemlp.untrusted import check_regular, download, guard_libraries, parse_json
 
 from .state_dicts import with_plain_names
 
@@ -52,7 +52,7 @@ def read_checkpoint(source: PathLike) -> Dict[str, Any]:
     if name.startswith('cyclemlp://'):
         from .zoo import load_weights  # which reads by this function
 
-        return dict(state_dict=load_weights(name))
+        return load_weights(name)
     with _local_copy(name) as path:
         checkpoint = _read_safetensors(path, name) if _is_safetensors(path, name) else _load(path, name)
     if not isinstance(checkpoint, dict):
@@ -189,11 +189,16 @@ def _check_archive(path: Path, name: str, size: int) -> None:
 
 
 def _read_safetensors(path: Path, name: str) -> Dict[str, Any]:
-    from safetensors import SafetensorError
+    """The tensors; as a checkpoint with the names of the classes where :func:`publish` put them into the file."""
+    from safetensors import SafetensorError, safe_open
     from safetensors.torch import load_file
 
     try:
-        return load_file(path)
+        weights = load_file(path)
+        with safe_open(path, 'pt') as file:
+            card = parse_json((file.metadata() or {}).get('mmcyclemlp', 'null'), name)
+        classes = card.get('dataset_meta') if isinstance(card, dict) else None
+        return dict(meta=dict(dataset_meta=classes), state_dict=weights) if classes else weights
     except (SafetensorError, OSError, ValueError, KeyError, RuntimeError) as error:
         raise InputError(
             f'expected a whole safetensors file, but {name} is damaged ({error}); copy it again'

@@ -127,7 +127,7 @@ def create_model(
         model = CycleMLPClassifier(CycleMLP(weights.arch, **options), classes)
     if pretrained:
         source = f'{SCHEME}{name}' if pretrained is True else os.fspath(pretrained)
-        _fit_into(model, load_weights(source), weights.arch, source)
+        _fit_into(model, load_weights(source)['state_dict'], weights.arch, source)
     return model
 
 
@@ -143,8 +143,9 @@ def weights_of(name: str) -> Weights:
     return ZOO[short]
 
 
-def load_weights(source: PathLike) -> Dict[str, Tensor]:
-    """A state dict under our names: of ``cyclemlp://NAME``, or of a file or URL in the authors' form or ours.
+def load_weights(source: PathLike) -> Dict[str, Any]:
+    """A checkpoint with weights under our names: of ``cyclemlp://NAME``, or of a file or URL in the authors' form or
+    ours. It has a ``meta`` where the file has one.
 
     Raises:
         InputError: as :func:`read_checkpoint` and :func:`convert`; it cannot be downloaded, or has changed.
@@ -152,7 +153,8 @@ def load_weights(source: PathLike) -> Dict[str, Tensor]:
     name = os.fspath(source)
     checkpoint = read_checkpoint(fetch(weights_of(name)) if name.startswith(SCHEME) else name)
     found = original_state_dict(checkpoint)
-    return convert(found, name).state_dict if any(map(is_original, found)) else dict(found)
+    weights = convert(found, name).state_dict if any(map(is_original, found)) else dict(found)
+    return {key: checkpoint[key] for key in ('meta',) if key in checkpoint} | dict(state_dict=weights)
 
 
 def fetch(weights: Weights) -> Path:
