@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+import torchvision
 from PIL import Image
 
 import mmcyclemlp
@@ -276,6 +277,19 @@ def test_a_model_of_two_stages_is_refused(folder, monkeypatch):
     save(folder / 'maskrcnn.pth', build(load_config('maskrcnn.py')))
     with pytest.raises(InputError, match='a detector of one stage or .* has a MaskRCNN; export its backbone'):
         mmcyclemlp.export(Predictor('maskrcnn.py', 'maskrcnn.pth', 'cpu'), 'maskrcnn.onnx')
+
+
+class Deformed(torch.nn.Module):
+    """An operator that ONNX has, and OpenVINO does not read."""
+
+    def forward(self, x):
+        return torchvision.ops.deform_conv2d(x, x.new_zeros(len(x), 2, *x.shape[2:]), torch.ones(3, 3, 1, 1))
+
+
+def test_what_a_runtime_cannot_read_is_told_and_nothing_is_written(tmp_path):
+    with pytest.raises(InputError, match='could not export the model .* No conversion rule'):
+        mmcyclemlp.export(Deformed(), tmp_path / 'a.xml', 'openvino')
+    assert not any(tmp_path.iterdir())
 
 
 class Mixed(torch.nn.Module):

@@ -122,7 +122,8 @@ def _openvino(graph: Graph, path: Path, calibration: Optional[Iterable[Tensor]])
     openvino = library('openvino')
     with tempfile.TemporaryDirectory() as folder:
         _onnx(graph, Path(folder, 'model.onnx'), calibration)
-        model = openvino.convert_model(Path(folder, 'model.onnx'))
+        with _export_errors():
+            model = openvino.convert_model(Path(folder, 'model.onnx'))
     model.set_rt_info(json.dumps(graph.meta), KEY)
     openvino.save_model(model, path, compress_to_fp16=False)
     return Exported(path)
@@ -168,7 +169,7 @@ def _export_errors() -> Iterator[None]:
         yield
     except InputError:
         raise
-    except (AssertionError, RuntimeError, TypeError, ValueError) as error:
+    except Exception as error:  # of any kind: OpenVINO, for one, has its own
         reason = ' '.join(str(error).split())[:300]
         raise InputError(
             f'could not export the model ({type(error).__name__}: {reason}); export a part of it, such as its backbone'
