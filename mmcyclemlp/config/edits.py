@@ -79,19 +79,18 @@ def launched(launcher: str, timeout: float = 1800) -> Edit:
     def edit(config: Config) -> Changes:
         if launcher == 'none' or get_device() != 'cpu':
             return {'launcher': launcher, **({} if launcher == 'none' else {'env_cfg.dist_cfg.timeout': timeout})}
-        wrapper = dict(
+        default = dict(
             type='mmengine.MMDistributedDataParallel',
             broadcast_buffers=False,
             find_unused_parameters=config.get('find_unused_parameters', False),
         )
+        wrapper = config.get('model_wrapper_cfg', {})
+        if wrapper.get('type', 'DistributedDataParallel').endswith('DistributedDataParallel'):
+            wrapper = {**default, **wrapper, 'device_ids': None}
         norms = [path for path, section in walk(config.model, 'model') if section.get('type') == 'SyncBN']
         if norms:
             print_log('SyncBN needs GPUs: using BN in each process', 'current')
-        return {
-            'launcher': launcher,
-            'model_wrapper_cfg': {**wrapper, **config.get('model_wrapper_cfg', {}), 'device_ids': None},
-            **{f'{path}.type': 'BN' for path in norms},
-        }
+        return {'launcher': launcher, 'model_wrapper_cfg': wrapper, **{f'{path}.type': 'BN' for path in norms}}
 
     return edit
 

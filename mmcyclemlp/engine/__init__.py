@@ -13,6 +13,7 @@ from .layer_decay import LayerDecayOptimWrapperConstructor
 from .randomness import RandomStatesHook
 from .runner import ConsoleRunner
 from .schedule import ResumeScheduleHook
+from .sharding import FSDP2
 from .train_accuracy import TrainAccuracyHook
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     'CpuAmpOptimWrapper',
     'CurvesHook',
     'EndHook',
+    'FSDP2',
     'LayerDecayOptimWrapperConstructor',
     'LoadReadableImage',
     'MeanCrossEntropy',

@@ -3,6 +3,7 @@
 import logging
 from typing import Any, Dict, Mapping, Optional
 
+from mmengine.hooks import EMAHook
 from mmengine.logging import MMLogger
 from mmengine.runner import IterBasedTrainLoop, Runner
 from mmengine.runner.checkpoint import _load_checkpoint, _load_checkpoint_to_model
@@ -12,6 +13,7 @@ from mmcyclemlp.errors import InputError
 
 from .checkpoint import EndHook, progress, run_of
 from .randomness import RandomStatesHook
+from .sharding import divide_state, divided, gathered, is_sharded
 
 # What mmengine says about itself in every run.
 NOISE = (
@@ -48,6 +50,10 @@ class ConsoleRunner(Runner):
         self._strict = strict
         self._given = dict(checkpoint if 'state_dict' in checkpoint else {'state_dict': checkpoint})
 
+    def _init_model_weights(self) -> None:
+        if not is_sharded(self.model):  # else FSDP2 has done it
+            super()._init_model_weights()
+
     def load_checkpoint(self, filename: str, *args: Any, **kwargs: Any) -> Dict[str, Any]:
         """As mmengine's, but of the checkpoint that was given."""
         checkpoint, self._given = self._given, None
@@ -56,6 +62,8 @@ class ConsoleRunner(Runner):
             checkpoint = dict(checkpoint if 'state_dict' in checkpoint else {'state_dict': checkpoint})
         self._meta = checkpoint.get('meta', {})
         self.call_hook('after_load_checkpoint', checkpoint=checkpoint)  # EMAHook swaps weights in it
+        if is_sharded(self.model):
+            checkpoint['state_dict'] = divided(self.model, checkpoint['state_dict'])
         if self._strict:
             load_strictly(self.model, checkpoint, filename)
         else:
@@ -74,6 +82,8 @@ class ConsoleRunner(Runner):
         ):
             default_hooks['checkpoint'] = {**default_hooks['checkpoint'], 'type': 'WholeCheckpointHook'}
         super().register_hooks(default_hooks, custom_hooks)
+        if is_sharded(self.model) and any(isinstance(hook, EMAHook) for hook in self.hooks):
+            raise InputError('FSDP2 cannot copy a model for EMAHook; leave the hook or model_wrapper_cfg out')
         self._end = EndHook()
         self.register_hook(RandomStatesHook())
         self.register_hook(self._end)
@@ -83,10 +93,18 @@ class ConsoleRunner(Runner):
         with self._end.listening():
             return super().train()
 
+    def save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+        """As mmengine's; the shards of all processes are put together first, since only the main one writes."""
+        if is_sharded(self.model):
+            self._whole = gathered(dict(state_dict=self.model.state_dict(), optimizer=self.optim_wrapper.state_dict()))
+        super().save_checkpoint(*args, **kwargs)
+
     def resume(self, filename: str, *args: Any, **kwargs: Any) -> None:
         """As mmengine's; InputError for a state that is not that of a run, and a word on what has changed."""
         try:
             super().resume(filename, *args, **kwargs)
+            if is_sharded(self.model):
+                divide_state(self.optim_wrapper.optimizer)
         except InputError:
             raise
         except (AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
@@ -110,6 +128,9 @@ class ConsoleRunner(Runner):
 
     def call_hook(self, fn_name: str, **kwargs: Any) -> None:
         """As mmengine's. A validation that was due when the run was interrupted is done before it goes on."""
+        if fn_name == 'before_save_checkpoint' and is_sharded(self.model):
+            checkpoint = kwargs['checkpoint']
+            checkpoint.update({key: value for key, value in self._whole.items() if key in checkpoint})
         super().call_hook(fn_name, **kwargs)
         if fn_name != 'before_train' or not self._resume or self.val_loop is None:
             return
