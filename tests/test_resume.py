@@ -115,11 +115,14 @@ def test_a_damaged_checkpoint_is_passed_over_in_favour_of_an_older_one(straight)
 def test_a_run_resumed_elsewhere_leaves_the_first_alone_and_tells_what_changed(straight):
     folder, whole, args = straight('all')
     before = {path.name: path.read_bytes() for path in whole.iterdir() if path.is_file()}
-    changed = ['--resume', 'all/epoch_2.pth', '--cfg-options', 'train_dataloader.batch_size=8']
+    checkpoint = torch.load(whole / 'epoch_2.pth', weights_only=False)
+    checkpoint['message_hub']['runtime_info']['best_score'] = -1.0  # so that the best of the first would be replaced
+    torch.save(checkpoint, folder / 'low.pth')
+    changed = ['--resume', 'low.pth', '--cfg-options', 'train_dataloader.batch_size=8']
     assert end(start(folder, [*args, 'elsewhere', *changed])) == 0, log(folder)
     assert 'resumed with 8 images in an iteration instead of 16' in log(folder)
     assert before == {path.name: path.read_bytes() for path in whole.iterdir() if path.is_file()}
-    assert (folder / 'elsewhere/epoch_3.pth').exists()
+    assert (folder / 'elsewhere/epoch_3.pth').exists() and list((folder / 'elsewhere').glob('best_*_3.pth'))
 
 
 def test_a_loss_that_is_not_finite_ends_the_run(straight):
