@@ -1,5 +1,6 @@
 """Fixtures of all tests: reference outputs and real data, which lie beside a checkout and may be absent, and tools."""
 
+import gc
 import os
 import sys
 from importlib.util import find_spec
@@ -18,6 +19,27 @@ os.environ['PYTHON'] = sys.executable
 # by whichever test comes first, so it is set here, before any test module; importing torch imports no Triton.
 if not torch.cuda.is_available():
     os.environ.setdefault('TRITON_INTERPRET', '1')
+
+
+def pytest_collection_finish():
+    gc.freeze()  # what the libraries hold need not be gone through by each collection
+
+
+@pytest.fixture(scope='session', autouse=True)
+def formatted_once():
+    """Keep what yapf made of a config, which mmengine asks for a dozen times a run: a third of a small one."""
+    from yapf.yapflib import yapf_api
+
+    made, format = {}, yapf_api.FormatCode
+
+    def kept(text, **kwargs):
+        if text not in made:
+            made[text] = format(text, **kwargs)
+        return made[text]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(yapf_api, 'FormatCode', kept)
+        yield
 
 
 def _beside(path: Path, what: str) -> Path:

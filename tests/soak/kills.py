@@ -72,8 +72,8 @@ def write_config(folder: Path, name: str) -> str:
     return f'{name}-{len(parts) - 1}.py'
 
 
-def start(folder: Path, args, prepare=lambda: None) -> int:
-    """Start a training from a folder after ``prepare``; returns the process."""
+def start(folder: Path, args, prepare=lambda: None, main=main) -> int:
+    """Start a command, training by default, from a folder after ``prepare``; returns the process."""
     sys.stdout.flush()
     process = os.fork()
     if process:
