@@ -8,13 +8,12 @@ from mmcyclemlp.errors import input_errors
 from .amp import CpuAmpOptimWrapper
 from .checkpoint import EndHook, WholeCheckpointHook
 from .cross_entropy import MeanCrossEntropy
-from .curves import CurvesHook
+from .curves import CurvesHook, TrainAccuracyHook
 from .layer_decay import LayerDecayOptimWrapperConstructor
 from .randomness import RandomStatesHook
 from .runner import ConsoleRunner
 from .schedule import ResumeScheduleHook
 from .sharding import FSDP2
-from .train_accuracy import TrainAccuracyHook
 
 __all__ = [
     'ConsoleRunner',

@@ -8,6 +8,7 @@ from typing import Dict, List, Optional
 import torch
 from mmengine.dist import all_reduce, is_main_process
 from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import IterBasedTrainLoop
 
@@ -101,6 +102,19 @@ def _read_rows(path: Path, unit: str, done: int) -> List[Dict[str, str]]:
     with path.open(newline='', encoding='utf-8') as file:
         rows = [{column: value for column, value in row.items() if value} for row in csv.DictReader(file)]
     return [row for row in rows if row.get(unit, '').isdigit() and int(row[unit]) <= done]
+
+
+@HOOKS.register_module()
+class TrainAccuracyHook(Hook):
+    """Has the head of an mmpretrain classifier report its training accuracy (``cal_acc``), for the curves.
+
+    A matter of the recipe, not of the network: where labels are mixed there is no such accuracy, and mmpretrain
+    asserts that none is asked for.
+    """
+
+    def before_train(self, runner) -> None:
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model.head.cal_acc = True
 
 
 def _columns(rows: List[Dict[str, str]]) -> List[str]:

@@ -23,6 +23,7 @@ from .parity import SHAPES, Difference, check, compare, noise, table
 
 FORMATS = {'onnx': '.onnx', 'openvino': '.xml', 'torch-export': '.pt2', 'aoti': '.pt2'}
 PRECISIONS = {'onnx': ('fp32', 'int8'), 'openvino': ('fp32', 'bf16', 'int8')}
+WEIGHTS = 1 << 30  # numbers in one, at most
 OPSET = 20  # the first with GELU as an operator
 Run = Callable[[Tensor], List[Tensor]]
 EXAMPLE = (2, 352, 416)  # batch, height, width: no map of any level is 1 wide, which would become a constant
@@ -95,6 +96,8 @@ def _example(graph: Graph) -> Tensor:
 
 def _onnx(graph: Graph, path: Path, calibration: Optional[Iterable[Tensor]]) -> Run:
     library('onnxscript')
+    from onnxscript import optimizer
+
     with _export_errors():
         program = torch.onnx.export(
             graph,
@@ -106,6 +109,9 @@ def _onnx(graph: Graph, path: Path, calibration: Optional[Iterable[Tensor]]) -> 
             dynamic_shapes=({0: 'batch', 2: 'height', 3: 'width'},),
             verbose=False,
         )
+    # Also of large weights: CycleFC's are sorted anew in the graph, and only constants are quantised.
+    optimizer.fold_constants(program.model, input_size_limit=WEIGHTS, output_size_limit=WEIGHTS)
+    optimizer.remove_unused_nodes(program.model)
     for node in program.model.graph.all_nodes():  # stack traces of this machine, nine tenths of a small file
         node.metadata_props.clear()
     program.model.metadata_props[KEY] = json.dumps(graph.meta)
