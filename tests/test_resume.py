@@ -115,7 +115,7 @@ def test_a_damaged_checkpoint_is_passed_over_in_favour_of_an_older_one(straight)
 def test_a_run_resumed_elsewhere_leaves_the_first_alone_and_tells_what_changed(straight):
     folder, whole, args = straight('all')
     before = {path.name: path.read_bytes() for path in whole.iterdir() if path.is_file()}
-    checkpoint = torch.load(whole / 'epoch_2.pth', weights_only=False)
+    checkpoint = read_checkpoint(whole / 'epoch_2.pth')
     checkpoint['message_hub']['runtime_info']['best_score'] = -1.0  # so that the best of the first would be replaced
     torch.save(checkpoint, folder / 'low.pth')
     changed = ['--resume', 'low.pth', '--cfg-options', 'train_dataloader.batch_size=8']
