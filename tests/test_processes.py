@@ -105,6 +105,7 @@ RandomStatesHook.before_train_iter = before_train_iter
         [REPO / 'tools/dist_train.sh', *args], cwd=one, env=env, capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0 and (one / 'failed').exists(), done.stdout + done.stderr
+    assert 'resumed epoch: 2, iter: 8' in done.stdout + done.stderr  # from the start, it would end the same
     assert unequal(one / 'one', one / 'again') == []
 
 
