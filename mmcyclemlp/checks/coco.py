@@ -231,11 +231,11 @@ def _mask_is_read(path: Path, entry: dict, image: dict, use: Use) -> bool:
             )
         polygons = [polygon for polygon in mask if len(polygon) >= 6 and len(polygon) % 2 == 0]
         valid = is_read = bool(polygons)
-        area = sum(map(_polygon_area, polygons))
+        is_empty = not any(map(_has_area, polygons))
     elif isinstance(mask, dict):
         valid = isinstance(mask.get('counts'), (list, str)) and mask.get('size') is not None
         is_read = valid and use.run_lengths
-        area = _run_length_area(where, mask, image) if valid else 0
+        is_empty = valid and _run_length_area(where, mask, image) == 0
     else:
         raise InputError(f'{where} has a segmentation of type {type(mask).__name__}; expected polygons or run lengths')
     if use.scores_masks and not valid:
@@ -243,7 +243,7 @@ def _mask_is_read(path: Path, entry: dict, image: dict, use: Use) -> bool:
             f"{where} has a segmentation that COCO's metric cannot read; expected polygons of at least "
             'three points, or run lengths with size and counts'
         )
-    if is_read and area == 0:
+    if is_read and is_empty:
         raise InputError(
             f'{where} has a mask of no area though its area is {entry["area"]}, and would teach the mask '
             'head to see nothing there; correct or remove it'
@@ -251,9 +251,12 @@ def _mask_is_read(path: Path, entry: dict, image: dict, use: Use) -> bool:
     return is_read
 
 
-def _polygon_area(polygon: List[float]) -> float:
+def _has_area(polygon: List[float]) -> bool:
+    x0, y0, x1, y1, x2, y2 = polygon[:6]
+    if (x1 - x0) * (y2 - y0) != (x2 - x0) * (y1 - y0):
+        return True  # of most, the first triangle says so
     x, y = polygon[::2], polygon[1::2]
-    return abs(sum(map(mul, x, y[1:] + y[:1])) - sum(map(mul, y, x[1:] + x[:1]))) / 2
+    return sum(map(mul, x, y[1:] + y[:1])) != sum(map(mul, y, x[1:] + x[:1]))
 
 
 def _run_length_area(where: str, mask: dict, image: dict) -> int:
