@@ -116,7 +116,9 @@ def test_a_run_resumed_elsewhere_leaves_the_first_alone_and_tells_what_changed(s
     folder, whole, args = straight('all')
     before = {path.name: path.read_bytes() for path in whole.iterdir() if path.is_file()}
     checkpoint = read_checkpoint(whole / 'epoch_2.pth')
-    checkpoint['message_hub']['runtime_info']['best_score'] = -1.0  # so that the best of the first would be replaced
+    (best,) = whole.glob('best_*.pth')
+    # The best of the first run would be replaced, and removed.
+    checkpoint['message_hub']['runtime_info'].update(best_score=-1.0, best_ckpt=str(best))
     torch.save(checkpoint, folder / 'low.pth')
     changed = ['--resume', 'low.pth', '--cfg-options', 'train_dataloader.batch_size=8']
     assert end(start(folder, [*args, 'elsewhere', *changed])) == 0, log(folder)

@@ -30,6 +30,7 @@ class ConsoleRunner(Runner):
 
     _given: Optional[Dict[str, Any]] = None
     _meta: Dict[str, Any] = {}
+    _whole: Dict[str, Any] = {}
 
     def __init__(self, *args: Any, **kwargs: Any):
         register_safe_loader()  # which also has checkpoints written whole
@@ -97,7 +98,10 @@ class ConsoleRunner(Runner):
         """As mmengine's; the shards of all processes are put together first, since only the main one writes."""
         if is_sharded(self.model):
             self._whole = gathered(dict(state_dict=self.model.state_dict(), optimizer=self.optim_wrapper.state_dict()))
-        super().save_checkpoint(*args, **kwargs)
+        try:
+            super().save_checkpoint(*args, **kwargs)
+        finally:
+            self._whole = {}  # as large as all shards together
 
     def resume(self, filename: str, *args: Any, **kwargs: Any) -> None:
         """As mmengine's; InputError for a state that is not that of a run, and a word on what has changed."""
@@ -128,7 +132,7 @@ class ConsoleRunner(Runner):
 
     def call_hook(self, fn_name: str, **kwargs: Any) -> None:
         """As mmengine's. A validation that was due when the run was interrupted is done before it goes on."""
-        if fn_name == 'before_save_checkpoint' and is_sharded(self.model):
+        if fn_name == 'before_save_checkpoint':
             checkpoint = kwargs['checkpoint']
             checkpoint.update({key: value for key, value in self._whole.items() if key in checkpoint})
         super().call_hook(fn_name, **kwargs)

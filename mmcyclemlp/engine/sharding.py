@@ -41,7 +41,10 @@ def is_sharded(model: nn.Module) -> bool:
 
 
 def gathered(state: Any) -> Any:
-    """A state dict with whole tensors on the CPU in place of shards; all processes have to call it."""
+    """A state dict with whole tensors on the CPU in place of shards; all processes have to call it.
+
+    torch's own get_optimizer_state_dict names the states by parameters, where the files of other runs number them.
+    """
     return pytree.tree_map_only(DTensor, lambda shard: shard.full_tensor().cpu(), state)
 
 

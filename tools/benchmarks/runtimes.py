@@ -145,7 +145,6 @@ def main(argv: Optional[List[str]] = None) -> int:
     what.add_argument('--prepare', action='store_true', help='export and compile, and time nothing')
     what.add_argument('--profile', action='store_true', help="onnxruntime's profile of B1")
     parser.add_argument('--quick', action='store_true', help='B1 alone, two rounds, to see that all works')
-    parser.add_argument('--networks', nargs='+', choices=list(make := makers()), default=list(make), metavar='NAME')
     parser.add_argument('--seconds', type=float, default=10.0, help='of samples a group; at least five rounds')
     parser.add_argument('--out', type=Path, default=Path('work_dirs/benchmarks'), help='folder (default: %(default)s)')
     args = parser.parse_args(argv)
@@ -155,6 +154,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     torch._inductor.config.freezing = True
     path = args.out / ('export-quick.csv' if args.quick else 'export.csv')
     rows = read_csv(path) if path.exists() else []
+    make = makers()
     if args.profile:
         model = make['b1']().eval()
         print(profile({each: exported('b1', model, 'onnx', each, folder) for each in ('fp32', 'int8')}, 1))
@@ -163,7 +163,7 @@ def main(argv: Optional[List[str]] = None) -> int:
         torch.set_num_threads(threads)
         rounds = 0 if args.prepare else 2 if args.quick else None
         settings = Settings(torch.device('cpu'), 'fp32', threads, args.seconds, rounds)
-        for name in ['b1'] if args.quick else args.networks:
+        for name in ['b1'] if args.quick else make:
             done = any((r.case, r.threads, r.commit) == (name, threads, commit()) for r in rows)
             if done and not args.prepare:
                 continue
