@@ -90,6 +90,18 @@ def run_until_killed(path, out, amid):
     for group in (process.pid, int(training.read_text())):
         os.killpg(group, signal.SIGKILL)
     process.join()
+    wait_until_free(out)
+
+
+def wait_until_free(out):
+    """Until the system has cleared away what was killed."""
+    give_up = time.monotonic() + 10
+    while True:
+        try:
+            with _locked(out):
+                return
+        except InputError:
+            assert time.monotonic() < give_up
 
 
 @pytest.mark.slow
@@ -162,34 +174,27 @@ def put(folder, epochs, checkpoints=(), state='started', seconds=0.0):
     (folder.path / 'curves.csv').write_text(
         '\n'.join(['epoch,train loss,test loss,train accuracy,test accuracy', *lines]) + '\n'
     )
-    for epoch in checkpoints:
-        (folder.path / f'epoch_{epoch}.pth').write_bytes(b'')
+    for name in checkpoints:
+        (folder.path / f'{name}.pth').write_bytes(b'')
     folder.write(state, seconds)
 
 
 @pytest.mark.parametrize(
-    'epochs, checkpoints, expected',
-    [
-        (2, (1, 2), 'epoch_2.pth'),
-        (2, (2, 3), 'epoch_2.pth'),  # killed while the third was saved or tested
-        (0, (1,), None),
-        (2, (), None),
-    ],
+    'checkpoints, resumes', [(('epoch_2',), True), (('stopped',), True), ((), False), (('best_x',), False)]
 )
-def test_a_run_goes_on_from_the_last_row_of_its_curves(study, tmp_path, epochs, checkpoints, expected):
+def test_a_run_goes_on_where_there_is_a_checkpoint(study, tmp_path, checkpoints, resumes):
     folder = RunFolder(study.runs[0], tmp_path)
-    put(folder, epochs, checkpoints, seconds=60.0)
-    checkpoint = RunFolder(study.runs[0], tmp_path).start()
-    assert (checkpoint and checkpoint.name) == expected
+    put(folder, 2, checkpoints, seconds=60.0)
+    assert RunFolder(study.runs[0], tmp_path).start() is resumes
     # What cannot be gone on from is cleared away, with the time it took.
     again = RunFolder(study.runs[0], tmp_path)
-    assert (again.epochs, again.seconds) == ((epochs, 60.0) if expected else (0, 0.0))
+    assert (again.epochs, again.seconds) == ((2, 60.0) if resumes else (0, 0.0))
 
 
 def test_a_run_killed_after_its_last_epoch_is_finished(study, tmp_path):
     lines = []
     for run in study.runs:
-        put(RunFolder(run, tmp_path), EPOCHS, [EPOCHS], seconds=5.0)
+        put(RunFolder(run, tmp_path), EPOCHS, [f'epoch_{EPOCHS}'], seconds=5.0)
     assert run_study(study, tmp_path, tmp_path / 'no-train.py', dict(os.environ), lines.append) == [] == lines
     assert {RunFolder(run, tmp_path).state for run in study.runs} == {'finished'}
     assert run_study(study, tmp_path, tmp_path / 'no-train.py', dict(os.environ), lines.append) == []
@@ -221,7 +226,7 @@ def test_where_the_data_lie_is_no_setting(tmp_path, monkeypatch):
 
 def test_a_run_that_fails_is_named_and_the_others_go_on(study, tmp_path):
     for run in study.runs[1:]:
-        put(RunFolder(run, tmp_path), EPOCHS, [EPOCHS])
+        put(RunFolder(run, tmp_path), EPOCHS, [f'epoch_{EPOCHS}'])
     lines = []
     (tmp_path / 'fails.py').write_text("print('much'); raise SystemExit('error: no data; give some')")
     failed = run_study(study, tmp_path, tmp_path / 'fails.py', dict(os.environ), lines.append)
@@ -282,7 +287,6 @@ time.sleep(100)
 
 def test_a_stopped_study_ends_its_training_and_one_at_a_time_trains(study, tmp_path, monkeypatch):
     """A process that takes its time stands for the training, with one that does not end for loading."""
-    monkeypatch.setattr('mmcyclemlp.study.execute.LOCK_SECONDS', 0.1)
     (tmp_path / 'sleeper.py').write_text(SLEEPER)
     out = tmp_path / 'out'
     arguments = out / 'narrow' / 'seed0' / 'arguments'
@@ -308,9 +312,7 @@ def test_a_stopped_study_ends_its_training_and_one_at_a_time_trains(study, tmp_p
     assert process.returncode == -signal.SIGTERM
     assert f'{tmp_path}' in arguments.read_text() and '--seed 0' in arguments.read_text()
     assert f'--cfg-options train_cfg.max_epochs={EPOCHS}' in arguments.read_text()
-    monkeypatch.setattr('mmcyclemlp.study.execute.LOCK_SECONDS', 5)
-    with _locked(out):  # free again, once the system has cleared away what was killed
-        pass
+    wait_until_free(out)
 
 
 def test_every_shipped_study_can_be_read():

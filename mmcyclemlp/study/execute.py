@@ -17,7 +17,6 @@ from .plan import Run, Study
 from .record import FAILED, FINISHED, STARTED, RunFolder
 
 POLL_SECONDS = 0.2
-LOCK_SECONDS = 10  # for what another study is ending just now
 
 
 def run_study(
@@ -25,8 +24,8 @@ def run_study(
 ) -> List[Run]:
     """Run what is not finished yet.
 
-    Finished runs are kept. An interrupted run resumes from the last epoch in its curves. If a run fails, it is
-    reported, and the others continue.
+    Finished runs are kept. An interrupted run resumes from its newest whole checkpoint. If a run fails, it is reported,
+    and the others continue.
 
     Args:
         study (Study): the plan.
@@ -75,14 +74,14 @@ def _train(
     say: Callable[[str], None],
 ) -> int:
     """Train to the end and tell of each epoch; returns the exit code, negative for a signal."""
-    run, checkpoint = folder.run, folder.start()
+    run, resumes = folder.run, folder.start()
     if folder.epochs == run.epochs:  # stopped after the last epoch, before its state was noted
         return 0
     before, told = folder.seconds, folder.epochs
     say(f'{f"epochs {told + 1} to" if told else "training"} {run.epochs}{"" if told else " epochs"}')
     command = [sys.executable, str(train), str(run.path), '--work-dir', str(folder.path), '--seed', str(run.seed)]
     command += ['--amp'] if run.amp else []
-    command += ['--resume', str(checkpoint)] if checkpoint else []
+    command += ['--resume'] if resumes else []
     command += ['--cfg-options', *(f'{key}={value}' for key, value in run.options.items())] if run.options else []
     start = time.monotonic()
     with (folder.path / 'console.log').open('a') as log:
@@ -134,16 +133,11 @@ def _locked(work_dir: Path) -> Iterator[TextIO]:
     """Hold the work dir's lock; InputError if another process does."""
     work_dir.mkdir(parents=True, exist_ok=True)
     with (work_dir / '.lock').open('w') as lock:
-        give_up = time.monotonic() + LOCK_SECONDS
-        while True:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > give_up:
-                    raise InputError(
-                        f'a study, or a run that it left behind, is still training in {work_dir}; wait '
-                        'for it or end it, or give another --work-dir'
-                    ) from None
-            time.sleep(POLL_SECONDS)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise InputError(
+                f'a study, or a run that it left behind, is still training in {work_dir}; wait for it or end it, or '
+                'give another --work-dir'
+            ) from error
         yield lock

@@ -12,9 +12,8 @@ from mmcyclemlp.files import written_whole
 
 from .record import Row
 from .results import Result
-from .tables import by_name
+from .tables import COMPARED, by_name
 
-PANELS = ('train loss', 'test loss', 'train accuracy', 'test accuracy')
 SEED_LABEL = 'CycleMLP-B1 in the study'
 
 
@@ -24,7 +23,7 @@ def plot_curves(path: Path, title: str, results: Sequence[Result], seed: Sequenc
     figure = Figure(figsize=(11, 8), layout='constrained')
     figure.suptitle(title)
     last = max((int(row['epoch']) for result in results for row in result.curves), default=0)
-    for axes, name in zip(figure.subplots(2, 2).flat, PANELS):
+    for axes, name in zip(figure.subplots(2, 2).flat, COMPARED):
         for colour, (run, group) in enumerate(by_name(results).items()):
             _plot_group(axes, run, [result.curves for result in group], name, f'C{colour}')
         theirs = [(row['epoch'], row[name]) for row in seed if row['epoch'] <= last]

@@ -58,19 +58,14 @@ class RunFolder:
         rows = self.curves()
         return int(rows[-1]['epoch']) if rows else 0
 
-    def start(self) -> Optional[Path]:
-        """Prepare the folder for a session; returns the checkpoint to resume from.
-
-        It belongs to the last row of the curves. A later one may exist without its row, or half written.
-        """
-        checkpoint = self.path / f'epoch_{self.epochs}.pth'
-        if not checkpoint.is_file():
+    def start(self) -> bool:
+        """Prepare the folder for a session; whether there is a checkpoint to resume from. If not, it is cleared."""
+        resumes = any(self.path.glob('epoch_*.pth')) or (self.path / 'stopped.pth').is_file()
+        if not resumes:
             shutil.rmtree(self.path, ignore_errors=True)
             self.path.mkdir(parents=True)
-            self.write(STARTED, 0.0)
-            return None
-        self.write(STARTED, self.seconds)
-        return checkpoint
+        self.write(STARTED, self.seconds if resumes else 0.0)
+        return resumes
 
     def write(self, state: str, seconds: float) -> None:
         """Write the record."""

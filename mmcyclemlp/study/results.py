@@ -56,7 +56,7 @@ def collect(study: Study, work_dir: Path) -> List[Result]:
                 best_epoch,
                 accuracies[max(accuracies)] if accuracies else None,
                 *_speed(folder.path, run.config.train_dataloader.batch_size),
-                folder.seconds / 3600,
+                round(folder.seconds / 3600, 4),
                 *sizes[run.name],
             )
         )
@@ -75,7 +75,7 @@ def _speed(folder: Path, batch_size: int) -> Tuple[Optional[float], Optional[flo
     if not training:
         return None, None
     times, waits = np.array([[record['time'], record['data_time']] for record in training]).T
-    return batch_size / float(np.median(times)), float(waits.sum() / times.sum())
+    return round(batch_size / float(np.median(times)), 1), round(float(waits.sum() / times.sum()), 4)
 
 
 def size_of(config: Config, side: int) -> Tuple[int, int]:

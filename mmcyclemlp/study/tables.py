@@ -1,41 +1,43 @@
 """The results of a study as tables."""
 
+from operator import attrgetter
 from pathlib import Path
 from statistics import mean, stdev
-from typing import Callable, Dict, Iterable, List, Optional, Sequence
+from typing import Dict, Iterable, List, Sequence
 
 from mmcyclemlp.tables import markdown, write_csv
 
 from .record import Row
 from .results import Result
 
-COLUMNS = (
-    'run',
-    'seed',
-    'state',
-    'epochs',
-    'best test accuracy',
-    'epoch of best',
-    'last test accuracy',
-    'images/s',
-    'share of time waiting for data',
-    'hours',
-    'parameters',
-    'multiply-adds',
-)
-HEADER = (
-    'run',
-    'seeds',
-    'epochs',
-    'best test accuracy, %',
-    'at epoch',
-    'last, %',
-    'images/s',
-    'waiting for data, %',
-    'hours',
-    'parameters, M',
-    'GMAC',
-)
+# Column of runs.csv -> what of a result.
+COLUMNS = {
+    'run': 'run.name',
+    'seed': 'run.seed',
+    'state': 'state',
+    'epochs': 'epochs',
+    'best test accuracy': 'best',
+    'epoch of best': 'best_epoch',
+    'last test accuracy': 'last',
+    'images/s': 'images_per_second',
+    'share of time waiting for data': 'data_share',
+    'hours': 'hours',
+    'parameters': 'parameters',
+    'multiply-adds': 'operations',
+}
+# Column of the table on the page -> what of a result, its factor and digits.
+SHOWN = {
+    'epochs': ('epochs', 1, 0),
+    'best test accuracy, %': ('best', 100, 2),
+    'at epoch': ('best_epoch', 1, 0),
+    'last, %': ('last', 100, 2),
+    'images/s': ('images_per_second', 1, 0),
+    'waiting for data, %': ('data_share', 100, 1),
+    'hours': ('hours', 1, 2),
+    'parameters, M': ('parameters', 1e-6, 2),
+    'GMAC': ('operations', 1e-9, 3),
+}
+COMPARED = ('train loss', 'test loss', 'train accuracy', 'test accuracy')
 
 
 def by_name(results: Iterable[Result]) -> Dict[str, List[Result]]:
@@ -48,32 +50,8 @@ def by_name(results: Iterable[Result]) -> Dict[str, List[Result]]:
 
 def write_runs(path: Path, results: Sequence[Result]) -> None:
     """A CSV with a line for each run and seed; accuracies and shares are fractions."""
-    write_csv(
-        path,
-        COLUMNS,
-        [
-            dict(
-                zip(
-                    COLUMNS,
-                    (
-                        result.run.name,
-                        result.run.seed,
-                        result.state,
-                        result.epochs,
-                        result.best,
-                        result.best_epoch,
-                        result.last,
-                        _round(result.images_per_second, 1),
-                        _round(result.data_share, 4),
-                        round(result.hours, 4),
-                        result.parameters,
-                        result.operations,
-                    ),
-                )
-            )
-            for result in results
-        ],
-    )
+    rows = [{column: attrgetter(name)(result) for column, name in COLUMNS.items()} for result in results]
+    write_csv(path, list(COLUMNS), rows)
 
 
 def results_table(results: Sequence[Result]) -> str:
@@ -83,22 +61,8 @@ def results_table(results: Sequence[Result]) -> str:
         complete = [result for result in group if result.state == 'finished']
         shown = complete or group
         note = '' if len(complete) == len(group) else f' ({", ".join(sorted({result.state for result in group}))})'
-        body.append(
-            [
-                name + note,
-                str(len(shown)),
-                _spread(shown, lambda result: result.epochs, 0),
-                _spread(shown, lambda result: result.best, 2, 100),
-                _spread(shown, lambda result: result.best_epoch, 0),
-                _spread(shown, lambda result: result.last, 2, 100),
-                _spread(shown, lambda result: result.images_per_second, 0),
-                _spread(shown, lambda result: result.data_share, 1, 100),
-                _spread(shown, lambda result: result.hours, 2),
-                f'{shown[0].parameters / 1e6:.2f}',
-                f'{shown[0].operations / 1e9:.3f}',
-            ]
-        )
-    return markdown(HEADER, body)
+        body.append([name + note, str(len(shown)), *(_spread(shown, *column) for column in SHOWN.values())])
+    return markdown(['run', 'seeds', *SHOWN], body)
 
 
 def comparison(ours: Sequence[Row], seed: Sequence[Row]) -> str:
@@ -108,47 +72,30 @@ def comparison(ours: Sequence[Row], seed: Sequence[Row]) -> str:
         ours (Sequence[dict]): rows with ``epoch`` and the four columns of curves.csv.
         seed (Sequence[dict]): the same.
     """
-    theirs = {int(row['epoch']): row for row in seed}
-    pairs = [(row, theirs[int(row['epoch'])]) for row in ours if int(row['epoch']) in theirs]
-    body = [
-        [
-            f'{int(row["epoch"])}',
-            *(f'{each[name]:.3f}' for name in ('train loss', 'test loss') for each in (row, other)),
-            *(f'{100 * each[name]:.2f}' for name in ('train accuracy', 'test accuracy') for each in (row, other)),
-            f'{100 * (row["test accuracy"] - other["test accuracy"]):+.2f}',
-        ]
-        for row, other in pairs
-    ]
-    header = [
-        'epoch',
-        *(
-            f'{name}, {whose}'
-            for name in ('train loss', 'test loss', 'train accuracy, %', 'test accuracy, %')
-            for whose in ('ours', 'seed')
-        ),
-        'difference, points',
-    ]
-    differences = (
-        {
-            name: 100 * mean(abs(row[name] - other[name]) for row, other in pairs)
-            for name in ('train accuracy', 'test accuracy')
-        }
+    theirs = {row['epoch']: row for row in seed}
+    pairs = [(row, theirs[row['epoch']]) for row in ours if row['epoch'] in theirs]
+    header, body = ['epoch'], [[f'{row["epoch"]:.0f}'] for row, _ in pairs]
+    for name in COMPARED:
+        is_share = name.endswith('accuracy')
+        header += [f'{name}{", %" * is_share}, {whose}' for whose in ('ours', 'seed')]
+        for cells, pair in zip(body, pairs):
+            cells += [f'{100 * each[name]:.2f}' if is_share else f'{each[name]:.3f}' for each in pair]
+    for cells, (row, other) in zip(body, pairs):
+        cells.append(f'{100 * (row["test accuracy"] - other["test accuracy"]):+.2f}')
+    differences = [
+        f'{name}: {100 * mean(abs(row[name] - other[name]) for row, other in pairs):.2f} points'
+        for name in COMPARED[2:]
         if pairs
-        else {}
+    ]
+    return (
+        f'{markdown([*header, "difference, points"], body)}\n\n'
+        f'Mean absolute difference over {len(pairs)} epochs: {"; ".join(differences) or "none"}.'
     )
-    summary = '; '.join(f'{name}: {value:.2f} points' for name, value in differences.items())
-    return f'{markdown(header, body)}\n\nMean absolute difference over {len(pairs)} epochs: {summary or "none"}.'
 
 
-def _spread(
-    results: Sequence[Result], value: Callable[[Result], Optional[float]], digits: int, factor: float = 1
-) -> str:
-    values = [factor * value(result) for result in results if value(result) is not None]
+def _spread(results: Sequence[Result], name: str, factor: float, digits: int) -> str:
+    values = [factor * value for value in map(attrgetter(name), results) if value is not None]
     if not values:
         return ''
     deviation = f' ± {stdev(values):.{max(digits, 1)}f}' if len(set(values)) > 1 else ''
     return f'{mean(values):.{digits}f}{deviation}'
-
-
-def _round(value: Optional[float], digits: int) -> Optional[float]:
-    return None if value is None else round(value, digits)
