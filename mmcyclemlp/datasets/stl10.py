@@ -1,17 +1,14 @@
 """STL-10, from the original binary files or from a folder of images."""
 
-import os
-import shutil
 import tarfile
-import tempfile
 from pathlib import Path
 from typing import List, Optional
 
 import numpy as np
+import torchvision.datasets
 from mmengine import dist
 from mmengine.logging import print_log
 from mmpretrain.datasets import BaseDataset
-from mmpretrain.datasets.utils import download_url
 from mmpretrain.registry import DATASETS
 
 from mmcyclemlp.errors import InputError
@@ -20,9 +17,12 @@ from .image_folder import load_image_folder
 
 SPLITS = ('train', 'test')
 SIDE = 96
-IMAGE_BYTES = 3 * SIDE * SIDE
-FOLDS = 10
-FOLDS_FILE = 'fold_indices.txt'
+
+
+class Labelled(torchvision.datasets.STL10):
+    """torchvision's reader, content without the 100,000 unlabelled images."""
+
+    train_list = torchvision.datasets.STL10.train_list[:2]
 
 
 @DATASETS.register_module()
@@ -31,8 +31,8 @@ class STL10(BaseDataset):
 
     An item holds ``img``, uint8 ``[96, 96, 3]`` RGB, and ``gt_label``. ``data_root`` holds the original binary files,
     ``stl10_binary/{train,test}_{X,y}.bin``, or an image folder, ``{train,test}/CLASS/*``, with the ten class folders of
-    STL-10 and equally many images in each. Otherwise the archive of the binary files (2.6 GB, most of it unlabelled) is
-    downloaded there and checked.
+    STL-10 and equally many images in each. Otherwise torchvision downloads the archive of the binary files (2.6 GB,
+    most of it unlabelled). Binary files are checked by their MD5.
 
     Args:
         data_root (str): folder of either form.
@@ -47,9 +47,6 @@ class STL10(BaseDataset):
     """
 
     METAINFO = {'classes': ('airplane', 'bird', 'car', 'cat', 'deer', 'dog', 'horse', 'monkey', 'ship', 'truck')}
-    base_folder = 'stl10_binary'
-    url = 'http://ai.stanford.edu/~acoates/stl10/stl10_binary.tar.gz'
-    md5 = '91f7769df0f17e558f3565bffb0c7dfb'
 
     def __init__(
         self,
@@ -59,16 +56,10 @@ class STL10(BaseDataset):
         download: bool = True,
         **kwargs,
     ):
-        if split == 'unlabeled':
-            raise InputError(
-                'STL10 reads labelled images, but split is unlabeled, whose images have no labels; use train or test'
-            )
         if split not in SPLITS:
-            raise InputError(f'split of STL10 must be one of {SPLITS}, got {split!r}')
-        if fold is not None and (split != 'train' or fold not in range(FOLDS)):
-            raise InputError(
-                f'fold of STL10 must be a number from 0 to {FOLDS - 1}, of split train, got {fold!r} of {split}'
-            )
+            raise InputError(f'split of STL10 must be one of {SPLITS}, whose images have labels, got {split!r}')
+        if fold is not None and (split != 'train' or fold not in range(10)):
+            raise InputError(f'fold of STL10 must be a number from 0 to 9, of split train, got {fold!r} of {split}')
         self.split, self.fold, self.download = split, fold, download
         super().__init__(
             ann_file='',
@@ -81,85 +72,29 @@ class STL10(BaseDataset):
     def load_data_list(self) -> List[dict]:
         """All items of the split or fold."""
         root = Path(self.data_root).absolute()
-        if not (root / self.base_folder).is_dir():
-            if any((root / split).is_dir() for split in SPLITS):
-                if self.fold is not None:
-                    raise InputError(
-                        f'fold of STL10 is defined for the order of the original binary files, but {root} '
-                        'holds a folder of images; leave it out, or use the binary files'
-                    )
-                return load_image_folder(root / self.split, 'STL-10', self.METAINFO['classes'], SIDE)
-            if dist.is_main_process():
-                self._fetch(root)
-            dist.barrier()
+        if not (root / Labelled.base_folder).is_dir() and any((root / split).is_dir() for split in SPLITS):
+            if self.fold is not None:
+                raise InputError(
+                    f'fold of STL10 is defined for the order of the original binary files, but {root} holds a folder '
+                    'of images; leave it out, or use the binary files'
+                )
+            return load_image_folder(root / self.split, 'STL-10', self.METAINFO['classes'], SIDE)
+        if dist.is_main_process():
+            self._files(root, self.download)
+        dist.barrier()
+        files = self._files(root, False)
         print_log(f'STL-10 {self.split}: original binary files in {root}', 'current')
-        return self._read(root / self.base_folder)
+        images = files.data.transpose(0, 2, 3, 1)  # [N, 3, H, W] -> [N, H, W, 3]
+        return [dict(img=np.ascontiguousarray(img), gt_label=int(label)) for img, label in zip(images, files.labels)]
 
-    def _read(self, folder: Path) -> List[dict]:
-        labels = _content(folder / f'{self.split}_y.bin')
-        pixels = _content(folder / f'{self.split}_X.bin')
-        if len(pixels) != IMAGE_BYTES * len(labels) or not len(labels) or not np.isin(labels, range(1, 11)).all():
-            raise InputError(
-                f'expected {self.split}_X.bin and {self.split}_y.bin in {folder} to hold as many images '
-                f'as labels from 1 to 10, but {len(pixels):,} bytes of images (each {IMAGE_BYTES:,}) do '
-                f'not fit {len(labels):,} labels; remove the folder to have it made again'
-            )
-        # Channel by channel, and each channel column by column: [N, C, W, H] -> [N, H, W, C].
-        images = pixels.reshape(-1, 3, SIDE, SIDE).transpose(0, 3, 2, 1)
-        chosen = range(len(labels)) if self.fold is None else self._fold_indices(folder, len(labels))
-        return [dict(img=np.ascontiguousarray(images[i]), gt_label=int(labels[i]) - 1) for i in chosen]
-
-    def _fold_indices(self, folder: Path, count: int) -> List[int]:
-        path = folder / FOLDS_FILE
-        lines = path.read_text().splitlines() if path.is_file() else []
-        words = lines[self.fold].split() if len(lines) == FOLDS else []
-        if not words or not all(word.isdigit() and int(word) < count for word in words):
-            raise InputError(
-                f'fold {self.fold} of STL10 expects {path} to hold {FOLDS} lines of indices below '
-                f'{count}, but it does not; remove {folder} to have it made again'
-            )
-        return list(map(int, words))
-
-    def _fetch(self, root: Path) -> None:
-        """Download the archive unless it is there, check it, and unpack what is labelled."""
-        if not self.download:
-            raise self._absent(root, 'download=False was given')
+    def _files(self, root: Path, download: bool) -> Labelled:
         try:
-            print_log(f'STL-10 is not in {root}; downloading its binary files (2.6 GB)', 'current')
-            root.mkdir(parents=True, exist_ok=True)
-            archive = root / self.url.rpartition('/')[2]
-            download_url(self.url, str(root), archive.name, self.md5)
-            _unpack(archive, root / self.base_folder)
-        except (OSError, RuntimeError, EOFError, tarfile.TarError) as error:  # no network, no space; another checksum
-            raise self._absent(root, f'could not fetch it ({error})') from error
-
-    def _absent(self, root: Path, reason: str) -> InputError:
-        return InputError(
-            f'expected STL-10 in {root}, found neither {self.base_folder}/ nor train/ and test/, and '
-            f'{reason}; unpack {self.url} there, or put the images there as '
-            '{train,test}/CLASS/*.png'
-        )
+            return Labelled(str(root), self.split, self.fold, download=download)
+        except (OSError, RuntimeError, EOFError, IndexError, ValueError, tarfile.TarError) as error:
+            raise InputError(
+                f'expected STL-10 in {root}, but found neither whole files in {Labelled.base_folder}/ nor train/ and '
+                f'test/ ({error}); unpack {Labelled.url} there, or put the images there as {{train,test}}/CLASS/*.png'
+            ) from error
 
     def extra_repr(self) -> List[str]:
         return [f'Split: \t{self.split}', f'Fold: \t{self.fold}']
-
-
-def _content(path: Path) -> np.ndarray:
-    """All bytes of a file."""
-    if not path.is_file():
-        raise InputError(
-            f'expected STL-10 as {path.parent.name}/, found no {path}; remove {path.parent} to have it made again'
-        )
-    return np.fromfile(path, dtype=np.uint8)
-
-
-def _unpack(archive: Path, folder: Path) -> None:
-    """Extract all but the unlabelled images; a folder that exists is whole."""
-    temporary = Path(tempfile.mkdtemp(prefix=f'.{folder.name}.', dir=folder.parent))
-    try:
-        with tarfile.open(archive) as tar:
-            members = [member for member in tar if 'unlabeled' not in member.name]
-            tar.extractall(temporary, members=members, filter='data')
-        os.replace(temporary / folder.name, folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
