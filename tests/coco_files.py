@@ -11,8 +11,7 @@ from mmengine import Config
 from mmengine.registry import init_default_scope
 from PIL import Image
 
-from mmcyclemlp.checks import check_annotations
-from mmcyclemlp.checks import detection as annotations
+from mmcyclemlp.checks import check_annotations, common
 from mmcyclemlp.errors import InputError
 
 WIDTH, HEIGHT = 40, 30
@@ -50,7 +49,7 @@ def content(tmp_path):
 def lines(monkeypatch):
     """What is told."""
     lines = []
-    monkeypatch.setattr(annotations, 'print_log', lambda line, logger, level: lines.append(line))
+    monkeypatch.setattr(common, 'print_log', lambda line, logger, level: lines.append(line))
     return lines
 
 

@@ -10,7 +10,7 @@ from mmengine.registry import DefaultScope
 from mmpretrain.registry import DATASETS
 from PIL import Image
 
-from mmcyclemlp.checks import check_data, detection
+from mmcyclemlp.checks import check_data, common
 from mmcyclemlp.errors import InputError
 from mmcyclemlp.untrusted import guard_libraries
 
@@ -21,7 +21,7 @@ CLASSES = ('daisy', 'iris', 'lily')
 def lines(monkeypatch):
     """What is told."""
     lines = []
-    monkeypatch.setattr(detection, 'print_log', lambda line, logger, level: lines.append(line))
+    monkeypatch.setattr(common, 'print_log', lambda line, logger, level: lines.append(line))
     return lines
 
 

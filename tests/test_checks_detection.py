@@ -79,11 +79,6 @@ def test_an_image_that_is_filtered_out_may_be_missing(run, content, lines):
         check_annotations(run(filter_cfg=dict(min_size=64)), 'train')
 
 
-def test_a_class_alone_is_no_tuple(run):
-    with pytest.raises(InputError, match=r"must be a tuple of names, got 'cat'; a tuple of one name is \('cat', \)"):
-        check_annotations(run(classes=('cat')), 'train')
-
-
 WRAPPERS = [
     lambda dataset: dict(type='RepeatDataset', times=2, dataset=dataset),
     lambda dataset: dict(type='ConcatDataset', datasets=[dataset]),

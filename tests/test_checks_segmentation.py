@@ -11,7 +11,7 @@ from mmseg.datasets import BaseSegDataset
 from mmseg.datasets.transforms import loading
 from PIL import Image
 
-from mmcyclemlp.checks import check_masks, detection
+from mmcyclemlp.checks import check_masks, common
 from mmcyclemlp.checks.segmentation import about_values
 from mmcyclemlp.datasets.load_masks import LoadAnnotations
 from mmcyclemlp.datasets.masks import Labels, check_size, read_mask
@@ -379,7 +379,7 @@ def test_missing_masks_are_named_before_the_run(check, dataset):
         (
             dict(model__auxiliary_head__1__num_classes=19),
             r'as many classes of model.auxiliary_head.1 as of '
-            r'train_dataloader.dataset.dataset, but they have 19 and 5; set model.auxiliary_head.1.num_classes=5',
+            r'train_dataloader.dataset.dataset, but they have 19 and 5 \(a, b, c, d, e\); set model.auxiliary_head.1.num_classes=5',
         ),
     ],
 )
@@ -483,7 +483,7 @@ def test_a_wrong_call_is_told_in_one_line(tool, dataset, monkeypatch, args, sent
 @pytest.fixture
 def told(monkeypatch):
     lines = []
-    monkeypatch.setattr(detection, 'print_log', lambda line, logger, level: lines.append(line))
+    monkeypatch.setattr(common, 'print_log', lambda line, logger, level: lines.append(line))
     return lines
 
 

@@ -7,13 +7,10 @@ from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Seq
 
 from mmengine import Config
 
-from mmcyclemlp.config.walk import datasets, walk
 from mmcyclemlp.errors import InputError
 from mmcyclemlp.untrusted import read_text
 
-from .coco import some
-from .detection import warn
-from .sampling import shown
+from .common import built, check_heads, heads, shown, some, warn
 
 SPLITS = ('train', 'val', 'test')
 
@@ -65,24 +62,14 @@ def check_classes(config: Config, *splits: str, checkpoint: Optional[Mapping[str
                 f'{_named(classes, expected)}, and their labels would not be the same; rename the folders, and add an '
                 'empty one for a class without images'
             )
-    for place, number in _numbers(config):
-        if named and number != len(named[-1][1]):
-            raise InputError(
-                f'expected as many classes of {place} as of {named[-1][0]}, but they have {number} and '
-                f'{len(named[-1][1])} ({some(named[-1][1])}); set {place}.num_classes={len(named[-1][1])}'
-            )
+    if named:
+        check_heads(config, *named[-1])
 
 
 def _sources(config: Config, split: str) -> Iterator[Source]:
     from mmpretrain.datasets import CustomDataset
-    from mmpretrain.registry import DATASETS
 
-    for name, section, _ in datasets(config, split):
-        kind = DATASETS.get(section['type']) if isinstance(section['type'], str) else section['type']
-        if not isinstance(kind, type) or not issubclass(kind, CustomDataset):
-            continue
-        settings = {key: value for key, value in section.items() if key not in ('type', '_scope_')}
-        dataset = kind(**{**settings, 'pipeline': [], 'lazy_init': True})
+    for name, dataset, _ in built(config, split, CustomDataset):
         if not dataset.with_label or '://' in dataset.img_prefix:
             continue
         classes = dataset.CLASSES and tuple(dataset.CLASSES)
@@ -159,7 +146,7 @@ def _check_lines(config: Config, source: Source) -> None:
             f'expected a list of images in {path}, which does not exist; put it there, or correct '
             f'{source.name}.ann_file'
         )
-    number = len(source.classes) if source.classes else next((count for _, count in _numbers(config)), None)
+    number = len(source.classes) if source.classes else next((head['num_classes'] for _, head in heads(config)), None)
     lines = read_text(path).splitlines()
     if not lines:
         raise InputError(f'expected lines of an image and its class in {path}, but it is empty; give the right file')
@@ -174,14 +161,6 @@ def _check_lines(config: Config, source: Source) -> None:
             raise InputError(
                 f'{where} names {folder / name}, which does not exist; correct it, or {source.name}.data_prefix'
             )
-
-
-def _numbers(config: Config) -> Iterator[Tuple[str, int]]:
-    """Where a model says its number of classes."""
-    places = [*walk(config.get('model'), 'model'), ('data_preprocessor', config.get('data_preprocessor') or {})]
-    for name, section in places:
-        if name in ('model.head', 'model.data_preprocessor', 'data_preprocessor') and 'num_classes' in section:
-            yield name, section['num_classes']
 
 
 def _named(classes: Sequence[str], others: Sequence[str]) -> str:

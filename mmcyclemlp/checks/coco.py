@@ -13,7 +13,7 @@ from mmengine.logging import print_log
 from mmcyclemlp.errors import InputError
 from mmcyclemlp.untrusted import most_pixels, read_json
 
-from .sampling import shown
+from .common import shown, some
 
 OUTSIDE = 'boxes lie outside their image'
 SMALL = 'boxes are smaller than a pixel or have no area'
@@ -111,18 +111,13 @@ def check_categories(path: Path, categories: List[dict], use: Use) -> Set[Any]:
     """
     for i, category in enumerate(categories):
         _require(path, f'categories[{i}]', category, 'id', 'name')
-    if isinstance(use.classes, str):
-        raise InputError(
-            f'{use.name}.metainfo.classes must be a tuple of names, got {use.classes!r}; a tuple of one '
-            f'name is ({use.classes!r}, )'
-        )
     names = [category['name'] for category in categories]
     missing = [name for name in use.classes if name not in names]
     if missing:
         alike = [name for name in names if plain(name) in map(plain, missing)]
-        shown, absent = ([repr(name) if alike else name for name in each] for each in (names, missing))
+        listed, absent = ([repr(name) if alike else name for name in each] for each in (names, missing))
         raise InputError(
-            f'{path} lists the categories {some(shown)}, but not {some(absent)} of the classes of '
+            f'{path} lists the categories {some(listed)}, but not {some(absent)} of the classes of '
             f'{use.name}{_DIFFERING if alike else ""}; set its metainfo=dict(classes=({_tuple(names)})), and '
             'num_classes in the model'
         )
@@ -185,11 +180,6 @@ def check_entries(path: Path, content: Dict[str, list], images: Dict[Any, dict],
             else:
                 entries.kept += 1
     return entries
-
-
-def some(items: Sequence[Any], most: int = 5) -> str:
-    """The first few items of a list, and how many more there are."""
-    return ', '.join(map(str, items[:most])) + (f' and {len(items) - most:,} more' if len(items) > most else '')
 
 
 def _box_kind(path: Path, entry: dict, image: dict) -> Optional[str]:

@@ -2,14 +2,14 @@
 
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Iterator, Optional, Sequence, Set, Tuple
+from typing import Any, Iterator, Optional, Sequence, Set
 
 from mmengine import Config, registry
 
 from mmcyclemlp.config.walk import datasets, name_of, walk
 from mmcyclemlp.errors import InputError
 
-from .coco import some
+from .common import check_heads, heads, some
 
 SCOPES = ('mmdet', 'mmpretrain', 'mmseg')
 # Heads of mmseg that average over the whole image, where batch norm of a single image has one value a channel.
@@ -53,25 +53,12 @@ def _check_dataset(config: Config, name: str, section: dict) -> None:
         )
     # Panoptic data lists stuff as well, and heads that read language have room for more.
     counts = 'Panoptic' not in name_of(section) and 'language_model' not in (config.get('model') or {})
-    for place, head in _heads(config) if counts and config.get('default_scope') == 'mmdet' else ():
-        if head['num_classes'] != len(classes):
-            raise InputError(
-                f'expected as many classes of {place} as of {name}, but they have {head["num_classes"]} and '
-                f'{len(classes)} ({some(classes)}); set {place}.num_classes={len(classes)}'
-            )
-
-
-def _heads(config: Config) -> Iterator[Tuple[str, dict]]:
-    """Heads that tell classes apart, with their dotted paths; not those that tell objects from the rest."""
-    for path, section in walk(config.get('model'), 'model'):
-        last = next((part for part in reversed(path.split('.')) if not part.isdigit()), '')
-        if last.endswith('head') and 'rpn' not in path and not section.get('class_agnostic'):
-            if isinstance(section.get('num_classes'), int):
-                yield path, section
+    if counts and config.get('default_scope') == 'mmdet':
+        check_heads(config, name, classes)
 
 
 def _check_softmax(config: Config) -> None:
-    for path, head in _heads(config) if config.get('default_scope') != 'mmdet' else ():
+    for path, head in heads(config) if config.get('default_scope') != 'mmdet' else ():
         losses = [loss for key in ('loss', 'loss_decode') for _, loss in walk(head.get(key)) if 'type' in loss]
         softmax = all(name_of(loss) in ('CrossEntropyLoss', 'LabelSmoothLoss') for loss in losses)
         if head['num_classes'] == 1 and softmax and not any(loss.get('use_sigmoid') for loss in losses):

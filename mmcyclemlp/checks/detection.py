@@ -1,21 +1,19 @@
 """Check the annotation files of a detection run before it starts; mmdet finds faults late or not at all."""
 
-import logging
 import os
 from collections import defaultdict
 from pathlib import Path
 from typing import IO, Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 from mmengine import Config
-from mmengine.logging import print_log
 
-from mmcyclemlp.config.walk import datasets, metrics, name_of
+from mmcyclemlp.config.walk import metrics, name_of
 from mmcyclemlp.errors import InputError
 from mmcyclemlp.images import UNREADABLE, size_of
 from mmcyclemlp.untrusted import read_json
 
 from . import coco
-from .sampling import sampled, uncollected
+from .common import built, sampled, some, uncollected, warn
 
 SAMPLE = 200  # images whose headers are read
 
@@ -114,22 +112,16 @@ def _sources(config: Config, split: str) -> Iterator[Source]:
     """The datasets of a split whose file is read as CocoDataset reads it."""
     import pycocotools.coco
     from mmdet.datasets import CocoDataset
-    from mmdet.registry import DATASETS
 
     pycocotools.coco.json = _Json
     metric = next(iter(metrics(config, split, 'CocoMetric')), {})
-    for name, section, transforms in datasets(config, split):
-        kind = DATASETS.get(section['type']) if isinstance(section['type'], str) else section['type']
-        if (
-            'ann_file' not in section
-            or not isinstance(kind, type)
-            or not issubclass(kind, CocoDataset)
-            or kind.load_data_list is not CocoDataset.load_data_list
-            or kind.parse_data_info is not CocoDataset.parse_data_info
+    for name, dataset, transforms in built(config, split, CocoDataset):
+        kind = type(dataset)
+        if not dataset.ann_file or (kind.load_data_list, kind.parse_data_info) != (
+            CocoDataset.load_data_list,
+            CocoDataset.parse_data_info,
         ):
             continue
-        settings = {key: value for key, value in section.items() if key not in ('type', '_scope_')}
-        dataset = kind(**{**settings, 'pipeline': [], 'lazy_init': True})
         if dataset.backend_args or '://' in dataset.ann_file:
             continue  # not on this machine
         if hasattr(dataset, 'make_missing'):
@@ -196,7 +188,7 @@ def _check_files(source: Source, images: List[dict]) -> None:
         slashes = '; write / for \\ in the names' if '\\' in missing[0] else ''
         raise InputError(
             f'expected the images that {source.path} lists, but {len(missing):,} of {len(images):,} are '
-            f'missing: {coco.some(missing, 3)}{hint}; put them there, or correct {source.name}.data_prefix{slashes}'
+            f'missing: {some(missing, 3)}{hint}; put them there, or correct {source.name}.data_prefix{slashes}'
         )
     if loader.get('color_type', 'color') in ('color', 'grayscale'):
         _check_sizes(source, prefix, sampled(images, SAMPLE))
@@ -235,7 +227,7 @@ def _check_metric(name: str, ann_file: str, sources: List[Source], images: Dict[
     if differing:
         raise InputError(
             f'{name} scores over the images of {path}, but {len(differing):,} of them or of '
-            f'{coco.some(list(images))} are in one only, such as id {differing[0]}; {advice} to the file '
+            f'{some(list(images))} are in one only, such as id {differing[0]}; {advice} to the file '
             'of the dataset'
         )
 
@@ -257,8 +249,3 @@ def _tell(source: Source, entries: coco.Entries, images: Dict[Any, dict], total:
             f'{source.path}: {len(empty):,} of {len(images):,} images have no annotation of the classes (the first '
             f'is {empty[0]}): {outcome}'
         )
-
-
-def warn(line: str) -> None:
-    if os.environ.get('RANK', '0') == '0':  # mmengine may not know the other processes yet
-        print_log(line, 'current', logging.WARNING)

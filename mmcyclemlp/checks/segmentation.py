@@ -1,7 +1,6 @@
 """Check masks and labels of a segmentation run before it starts; mmseg finds faults late or not at all."""
 
 import os
-import re
 from collections import Counter
 from pathlib import Path
 from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple
@@ -10,15 +9,13 @@ import numpy as np
 from mmengine import Config
 from PIL import Image
 
-from mmcyclemlp.config.walk import datasets, metrics, walk
+from mmcyclemlp.config.walk import metrics, walk
 from mmcyclemlp.datasets.masks import BYTE_MODES, Labels, check_upright
 from mmcyclemlp.errors import InputError
 from mmcyclemlp.images import UNREADABLE
 
-from .coco import some
+from .common import built, check_heads, heads, sampled, some, uncollected, warn
 from .consistency import check_batch
-from .detection import warn
-from .sampling import sampled, uncollected
 
 IGNORED = 255  # what mmseg ignores unless told otherwise
 SAMPLE = 100  # masks that are looked at before training
@@ -33,7 +30,7 @@ class Source(NamedTuple):
     extra: List[str]  # masks of no image
     labels: Labels
     names: Sequence[str]  # of the classes in the files
-    num_classes: int  # that are learnt; the files may hold more
+    learnt: Sequence[str]  # of the classes that are learnt; the files may hold more
     suffixes: Dict[str, int]  # of the files beside the images, which are not read
 
 
@@ -46,13 +43,11 @@ def mask_sources(config: Config, *splits: str) -> Iterator[Source]:
         InputError: a dataset has no masks.
     """
     from mmseg.datasets import BaseSegDataset
-    from mmseg.registry import DATASETS
 
-    heads = _heads(config)
+    ignored = next((head.get('ignore_index', IGNORED) for _, head in heads(config)), None)
     for split in splits:
-        for name, section, _ in datasets(config, split):
-            dataset = DATASETS.build(dict(section, pipeline=[], lazy_init=True, serialize_data=False))
-            if not isinstance(dataset, BaseSegDataset) or dataset.backend_args:
+        for name, dataset, _ in built(config, split, BaseSegDataset, serialize_data=False):
+            if dataset.backend_args:
                 continue
             try:
                 dataset.full_init()
@@ -71,16 +66,17 @@ def mask_sources(config: Config, *splits: str) -> Iterator[Source]:
                     + (f', or img_suffix={next(iter(suffixes))!r}' if suffixes else '')
                 )
             pairs = [(item['img_path'], item['seg_map_path']) for item in items]
-            ignored = heads[0][1].get('ignore_index', IGNORED) if heads else dataset.ignore_index
             # Of custom classes, the files hold those that they are chosen from.
             classes = dataset.METAINFO['classes'] if dataset.label_map else dataset.metainfo['classes']
             yield Source(
                 name,
                 pairs,
                 *_unmatched(dataset, pairs),
-                Labels(len(classes), ignored, bool(dataset.reduce_zero_label)),
+                Labels(
+                    len(classes), dataset.ignore_index if ignored is None else ignored, bool(dataset.reduce_zero_label)
+                ),
                 classes,
-                len(dataset.metainfo['classes']),
+                dataset.metainfo['classes'],
                 suffixes,
             )
 
@@ -109,13 +105,7 @@ def check_masks(config: Config, *splits: str) -> None:
                 + (f', where there are {_counted(there)}' if there else '')
                 + '; add them, or correct data_prefix and seg_map_suffix of the dataset'
             )
-        for name, head in _heads(config):
-            if head.get('num_classes', source.num_classes) != source.num_classes:
-                raise InputError(
-                    f'expected as many classes of {name} as of {source.name}, but they have '
-                    f'{head["num_classes"]} and {source.num_classes}; set {name}.num_classes='
-                    f'{source.num_classes}'
-                )
+        check_heads(config, source.name, source.learnt)
         masks = [mask for _, mask in source.pairs]
         counts, looked = count_values(sampled(masks, SAMPLE))
         told = about_values(counts, source.labels, source.names)
@@ -174,34 +164,20 @@ def _other_suffixes(dataset: Any) -> Dict[str, int]:
 
 def _check_ignored(config: Config) -> None:
     """Raise InputError unless all parts ignore the same value."""
-    places = {f'{name}.ignore_index': head.get('ignore_index', IGNORED) for name, head in _heads(config)}
-    preprocessor = _model(config).get('data_preprocessor') or {}
-    places['model.data_preprocessor.seg_pad_val'] = preprocessor.get('seg_pad_val', IGNORED)
+    places = {f'{name}.ignore_index': head.get('ignore_index', IGNORED) for name, head in heads(config)}
+    for name, section in walk(config.get('model'), 'model'):
+        if name.endswith('.data_preprocessor'):
+            places[f'{name}.seg_pad_val'] = section.get('seg_pad_val', IGNORED)
     for split in ('val', 'test'):
         for metric in metrics(config, split, 'IoUMetric'):
             places[f'{split}_evaluator.ignore_index'] = metric.get('ignore_index', IGNORED)
-    first, value = next(iter(places.items()))
+    first, value = next(iter(places.items()), ('', 0))
     other = next((place for place in places if places[place] != value), None)
     if other is not None:
         raise InputError(
             f'expected one value for pixels of no class, but {first} is {value} and {other} is '
             f'{places[other]} ({IGNORED} unless it is set); set both to the same'
         )
-
-
-def _model(config: Config) -> dict:
-    """The model's section, inside a wrapper for test-time augmentation if there is one."""
-    section = config.get('model') or {}
-    return section.get('module', section)
-
-
-def _heads(config: Config) -> List[Tuple[str, dict]]:
-    """Decode and auxiliary heads with their dotted names."""
-    return [
-        (name, section)
-        for name, section in walk(_model(config), 'model')
-        if re.fullmatch(r'model\.(decode|auxiliary)_head(\.\d+)?', name)
-    ]
 
 
 def _unmatched(dataset: Any, pairs: List[Tuple[str, str]]) -> Tuple[List[Tuple[str, str]], List[str]]:

@@ -1,0 +1,93 @@
+"""What the checks of all tasks share: a config's datasets and heads, words, and a look at a part of many files."""
+
+import gc
+import logging
+import os
+import time
+from contextlib import contextmanager
+from importlib import import_module
+from typing import Any, Iterator, List, Sequence, Tuple, TypeVar
+
+from mmengine import Config
+from mmengine.dist import is_main_process
+from mmengine.logging import print_log
+from rich.progress import track
+
+from mmcyclemlp.config.walk import datasets, walk
+from mmcyclemlp.errors import InputError
+
+Item = TypeVar('Item')
+SECONDS = 2.0
+
+
+def sampled(items: Sequence[Item], most: int) -> Iterator[Item]:
+    """About ``most`` of the items, evenly spread, as many as two seconds allow; one at least."""
+    end = time.monotonic() + SECONDS
+    for item in items[:: max(1, len(items) // most)]:
+        yield item
+        if time.monotonic() > end:
+            return
+
+
+def shown(items: Sequence[Item], what: str) -> Iterator[Item]:
+    """All items, with a bar named ``what`` from the third second on."""
+    end, done = time.monotonic() + SECONDS, 0
+    while done < len(items) and time.monotonic() <= end:
+        yield items[done]
+        done += 1
+    if done < len(items):
+        yield from track(items[done:], what, disable=not is_main_process())
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """No garbage collection: over a file of millions of values, it would take longer than reading them."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def built(config: Config, split: str, base: type, **options: Any) -> Iterator[Tuple[str, Any, List[dict]]]:
+    """The datasets of a split that are of a library's class ``base``, also those in wrappers: dotted name, built but
+    not loaded, transforms."""
+    registry = import_module(f'{config.default_scope}.registry').DATASETS
+    for name, section, transforms in datasets(config, split):
+        kind = registry.get(section['type']) if isinstance(section['type'], str) else section['type']
+        if isinstance(kind, type) and issubclass(kind, base):
+            settings = {key: value for key, value in section.items() if key not in ('type', '_scope_')}
+            yield name, kind(**{**settings, 'pipeline': [], 'lazy_init': True, **options}), transforms
+
+
+def heads(config: Config) -> Iterator[Tuple[str, dict]]:
+    """Where a model says its number of classes: dotted path and section; not of heads that tell objects from the
+    rest."""
+    places = [*walk(config.get('model'), 'model'), *walk(config.get('data_preprocessor'), 'data_preprocessor')]
+    for path, section in places:
+        last = next((part for part in reversed(path.split('.')) if not part.isdigit()), '')
+        if last.endswith(('head', 'data_preprocessor')) and 'rpn' not in path and not section.get('class_agnostic'):
+            if isinstance(section.get('num_classes'), int):
+                yield path, section
+
+
+def check_heads(config: Config, name: str, classes: Sequence[str]) -> None:
+    """Raise InputError unless the model has as many classes as the dataset ``name``."""
+    for place, head in heads(config):
+        if head['num_classes'] != len(classes):
+            raise InputError(
+                f'expected as many classes of {place} as of {name}, but they have {head["num_classes"]} and '
+                f'{len(classes)} ({some(classes)}); set {place}.num_classes={len(classes)}'
+            )
+
+
+def some(items: Sequence[Any], most: int = 5) -> str:
+    """The first few items of a list, and how many more there are."""
+    return ', '.join(map(str, items[:most])) + (f' and {len(items) - most:,} more' if len(items) > most else '')
+
+
+def warn(line: str) -> None:
+    if os.environ.get('RANK', '0') == '0':  # mmengine may not know the other processes yet
+        print_log(line, 'current', logging.WARNING)
