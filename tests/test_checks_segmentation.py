@@ -379,7 +379,8 @@ def test_missing_masks_are_named_before_the_run(check, dataset):
         (
             dict(model__auxiliary_head__1__num_classes=19),
             r'as many classes of model.auxiliary_head.1 as of '
-            r'train_dataloader.dataset.dataset, but they have 19 and 5 \(a, b, c, d, e\); set model.auxiliary_head.1.num_classes=5',
+            r'train_dataloader.dataset.dataset, but they have 19 and 5 \(a, b, c, d, e\); '
+            r'set model.auxiliary_head.1.num_classes=5',
         ),
     ],
 )
