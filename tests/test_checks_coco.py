@@ -166,6 +166,49 @@ def test_crowds_are_ignored_in_silence(run, content, lines):
     assert lines == [] and count(samples) == {1: 2, 2: 2} and len(samples[1].ignored_instances) == 1
 
 
+def test_where_most_are_crowds_nothing_is_learnt(run, content, lines, tmp_path):
+    for entry in content['annotations'][:2]:
+        entry['iscrowd'] = 1
+    check_annotations(run(), 'train')
+    assert lines == [
+        f'{tmp_path}/few.json: 2 of 4 annotations are marked iscrowd (the first is annotation 11): mmdet trains on '
+        'none of them; a single object has iscrowd 0'
+    ]
+    for entry in content['annotations']:
+        entry['iscrowd'] = 1
+    config = run()
+    with pytest.raises(InputError, match='of 4 none is left; 4 annotations are marked iscrowd; correct the file'):
+        check_annotations(config, 'train')
+    assert count(load(config)) == {1: 0, 2: 0}
+
+
+def test_text_is_no_mark_of_a_crowd(run, content):
+    for entry in content['annotations']:
+        entry['iscrowd'] = '0'
+    config = run()
+    with pytest.raises(InputError, match="annotation 11 has '0' for iscrowd; expected 0 or 1"):
+        check_annotations(config, 'train')
+    assert count(load(config)) == {1: 0, 2: 0}
+    for entry in content['annotations']:
+        entry['iscrowd'] = None
+    check_annotations(run(), 'train')
+
+
+def test_classes_without_annotation(run, content, lines, tmp_path):
+    content['annotations'] = content['annotations'][::2]
+    check_annotations(run(), 'train')
+    assert lines == [f'{tmp_path}/few.json: no annotation is of class dog, so none of it is learnt here']
+    check_annotations(run(scored=True), 'val')
+    assert len(lines) == 1
+
+
+def test_corners_in_the_place_of_sizes(run, content, lines):
+    for entry in content['annotations'][:3]:
+        entry['bbox'] = [20, 15, 38, 28]
+    check_annotations(run(), 'train')
+    assert len(lines) == 1 and lines[0].endswith('if they are x1, y1, x2, y2, write x, y, width, height')
+
+
 def test_annotation_zero_is_never_found(run, content, lines, tmp_path):
     content['annotations'][0]['id'] = 0
     config = run(scored=True)
@@ -256,10 +299,11 @@ REFUSED = [
     (keys('annotations', 2, 'bbox'), 'annotation 21 has no bbox'),
     (put('annotations', 2, bbox=[1, 2, 3]), r'annotation 21 has bbox \[1, 2, 3\]'),
     (put('annotations', 2, bbox=[1, 2, math.nan, 4]), r'annotation 21 has bbox \[1, 2, nan, 4\]'),
-    (put('annotations', 2, area='64'), 'and area 64; expected four numbers x, y, width, height, and one'),
+    (put('annotations', 2, area='64'), "and area '64'; expected four numbers x, y, width, height, and one"),
+    (put('annotations', 2, bbox=[4, 4, 8, 10**400]), 'has bbox .4, 4, 8, 1000.* expected four numbers x, y'),
     (put('annotations', 2, id=11), 'annotation id 11 is there twice'),
     (put('annotations', 2, category_id=0), 'annotation 21 has category_id 0, but categories lists 1, 2'),
-    (put('annotations', 2, id=[21]), r'annotations\[2\] has \[21\] for id; expected a number or a name'),
+    (put('annotations', 2, id=[21]), r'annotations\[2\] has \[21\] for id; expected a whole number or a name'),
     (put('annotations', 2, image_id={}), r'annotations\[2\] has {} for image_id'),
     (put('images', 1, id=None), r'images\[1\] has None for id'),
     (put('images', 1, width=1e9), 'image 2.png has size 1000000000.0 x 30; .* at most 178,956,970 pixels'),

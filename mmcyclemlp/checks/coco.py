@@ -21,8 +21,10 @@ UNKNOWN_IMAGE = 'annotations are of images that the file does not list'
 OTHER_CATEGORY = 'annotations are of categories that are not among the classes'
 CROSSING = 'boxes reach more than a pixel out of their image'
 NO_POLYGON = 'masks have neither three points nor run lengths that are read'
+CROWD = 'annotations are marked iscrowd'
 KEYS = ('images', 'annotations', 'categories')
 KINDS = {'name': str, 'file_name': str, 'id': (int, str), 'image_id': (int, str), 'category_id': (int, str)}
+LARGEST = 1e15  # number that makes sense in a file
 LARGE = 50  # megabytes, which take seconds to read
 SIZE_TOLERANCE = 1  # pixels that a box may reach out of its image without a word
 
@@ -43,13 +45,15 @@ class Use(NamedTuple):
 class Entries:
     """Annotations of a file as mmdet takes them.
 
-    ``kept`` counts those that it uses, ``annotated`` holds the ids of images with one of the classes,
-    ``counts`` and ``first`` say how many are of each kind above, and the id of the first.
+    ``kept`` counts those that it uses, ``annotated`` holds the ids of images with one of the classes, ``learnt`` the
+    ids of categories that it trains on. ``counts`` and ``first`` say how many are of each kind above, and the id of the
+    first.
     """
 
     def __init__(self) -> None:
         self.kept = 0
         self.annotated: Set[Any] = set()
+        self.learnt: Set[Any] = set()
         self.ids: Set[Any] = set()
         self.counts: Dict[str, int] = defaultdict(int)
         self.first: Dict[str, Any] = {}
@@ -103,8 +107,8 @@ def check_images(path: Path, images: List[dict]) -> Dict[Any, dict]:
     return {image['id']: image for image in images}
 
 
-def check_categories(path: Path, categories: List[dict], use: Use) -> Set[Any]:
-    """Ids of the categories that are classes of the config.
+def check_categories(path: Path, categories: List[dict], use: Use) -> Dict[Any, str]:
+    """Id and name of the categories that are classes of the config.
 
     mmdet numbers the labels in the file's order and names them in the config's, so InputError unless the classes
     are all there, in the same order.
@@ -130,10 +134,12 @@ def check_categories(path: Path, categories: List[dict], use: Use) -> Set[Any]:
             f'{path} lists the categories {some(order)}, but the classes of {use.name} are in another '
             f'order, and mmdet would mix up their names; set its metainfo=dict(classes=({_tuple(order)}))'
         )
-    return {category['id'] for category in chosen}
+    return {category['id']: category['name'] for category in chosen}
 
 
-def check_entries(path: Path, content: Dict[str, list], images: Dict[Any, dict], chosen: Set[Any], use: Use) -> Entries:
+def check_entries(
+    path: Path, content: Dict[str, list], images: Dict[Any, dict], chosen: Dict[Any, str], use: Use
+) -> Entries:
     """Check the annotations; InputError for the first that mmdet cannot use."""
     listed = {category['id'] for category in content['categories']}
     entries = Entries()
@@ -159,6 +165,9 @@ def check_entries(path: Path, content: Dict[str, list], images: Dict[Any, dict],
                     f'{entry["iscrowd"]!r:.50}, '
                     "but COCO's metric takes numbers only, and iscrowd is 0 or 1; correct them"
                 )
+        crowd = entry.get('iscrowd') or 0
+        if crowd not in (0, 1):  # mmdet takes the text '0' for a crowd
+            raise InputError(f'{path}: annotation {key} has {crowd!r:.50} for iscrowd; expected 0 or 1')
         if image is None:
             _check_kind(path, key, 'image_id', entry['image_id'], images)
             entries.add(UNKNOWN_IMAGE, key)
@@ -177,8 +186,11 @@ def check_entries(path: Path, content: Dict[str, list], images: Dict[Any, dict],
                 entries.add(kind, key)
             if use.masks and not _mask_is_read(path, entry, image, use):
                 entries.add(NO_POLYGON, key)
+            elif crowd:
+                entries.add(CROWD, key)
             else:
                 entries.kept += 1
+                entries.learnt.add(category)
     return entries
 
 
@@ -188,7 +200,7 @@ def _box_kind(path: Path, entry: dict, image: dict) -> Optional[str]:
     box, area = entry['bbox'], entry['area']
     if not (isinstance(box, list) and len(box) == 4 and _are_numbers([*box, area])):
         raise InputError(
-            f'{path}: annotation {entry["id"]} has bbox {box} and area {area}; expected four numbers x, '
+            f'{path}: annotation {entry["id"]} has bbox {box!r:.80} and area {area!r:.50}; expected four numbers x, '
             'y, width, height, and one'
         )
     x, y, w, h = box
@@ -291,7 +303,7 @@ def _require(path: Path, where: str, entry: dict, *keys: str) -> None:
         if not isinstance(entry[key], KINDS.get(key, object)):
             raise InputError(
                 f'{path}: {where} has {entry[key]!r:.50} for {key}; expected a '
-                f'{"name" if KINDS[key] is str else "number or a name"}'
+                f'{"name" if KINDS[key] is str else "whole number or a name"}'
             )
 
 
@@ -328,7 +340,7 @@ def _check_unique(path: Path, what: str, keys: Iterable[Any]) -> None:
 
 def _are_numbers(values: Sequence[Any]) -> bool:
     # Of a hundred thousand polygons; a loop in Python would take ten times as long.
-    return {int, float}.issuperset(map(type, values)) and math.isfinite(sum(values))
+    return {int, float}.issuperset(map(type, values)) and abs(sum(values)) < LARGEST  # not of nan, either
 
 
 def _tuple(names: Sequence[str]) -> str:

@@ -25,7 +25,10 @@ OUTCOMES = {
     coco.OTHER_CATEGORY: 'mmdet leaves them out, and what they show counts as background',
     coco.CROSSING: "mmdet keeps them, and its Resize cuts them at the image's border",
     coco.NO_POLYGON: 'mmdet counts what they show neither as object nor as background',
+    coco.CROWD: 'mmdet trains on none of them; a single object has iscrowd 0',
 }
+# What many boxes of that kind mostly are.
+CORNERS = '; if they are x1, y1, x2, y2, write x, y, width, height'
 
 
 class _Json:
@@ -155,7 +158,8 @@ def _check_source(source: Source) -> Dict[Any, dict]:
             f'of {path}; change it'
         )
     _check_files(source, loaded)
-    _tell(source, entries, images, len(content.get('annotations', ())))
+    absent = [name for key, name in chosen.items() if key not in entries.learnt]
+    _tell(source, entries, images, absent, len(content.get('annotations', ())))
     _Json.keep(source.dataset.ann_file, content)
     return images
 
@@ -232,14 +236,18 @@ def _check_metric(name: str, ann_file: str, sources: List[Source], images: Dict[
         )
 
 
-def _tell(source: Source, entries: coco.Entries, images: Dict[Any, dict], total: int) -> None:
-    """Warn about each kind of entry that mmdet skips."""
+def _tell(source: Source, entries: coco.Entries, images: Dict[Any, dict], absent: Sequence[str], total: int) -> None:
+    """Warn about each kind of entry that mmdet skips, and about classes and images without any."""
     for kind, count in entries.counts.items():
+        if kind == coco.CROWD and 2 * count < total:
+            continue  # as COCO has it
         scored = "; COCO's metric counts them as missed" if source.metric and kind in (coco.OUTSIDE, coco.SMALL) else ''
         warn(
             f'{source.path}: {count:,} of {total:,} {kind} (the first is annotation {entries.first[kind]}): '
-            f'{OUTCOMES[kind]}{scored}'
+            f'{OUTCOMES[kind]}{scored}{CORNERS if kind == coco.CROSSING and 2 * count > total else ""}'
         )
+    if absent and not source.dataset.test_mode:
+        warn(f'{source.path}: no annotation is of class {some(absent)}, so none of it is learnt here')
     if source.metric and 0 in entries.ids:
         warn(f"{source.path}: COCO's metric never finds annotation 0; number the annotations from 1")
     empty = [image['file_name'] for key, image in images.items() if key not in entries.annotated]
