@@ -1,16 +1,19 @@
 """Whether the parts of a config agree, in any task: what would end a run late, or go wrong without a word."""
 
+from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Iterator, Optional, Sequence, Set
 
 from mmengine import Config, registry
 
+from mmcyclemlp.config.keys import section_arguments
 from mmcyclemlp.config.walk import datasets, name_of, walk
 from mmcyclemlp.errors import InputError
 
-from .common import check_heads, heads, some
+from .common import check_heads, heads, some, warn
 
+ALIKE = 0.92  # a slip of a letter; no variable of the libraries' configs is so close to a key
 SCOPES = ('mmdet', 'mmpretrain', 'mmseg')
 # Heads of mmseg that average over the whole image, where batch norm of a single image has one value a channel.
 AVERAGING = ('UPerHead', 'PSPHead', 'ASPPHead', 'DepthwiseSeparableASPPHead')
@@ -26,6 +29,10 @@ def check_consistency(config: Config, *splits: str) -> None:
             classes than its data; a softmax over one class; an evaluator of another task; for training, ``save_best``
             of what the evaluator does not give, and a batch of one where batch norm needs two.
     """
+    read = section_arguments((), config, config.get('default_scope'))[0]
+    for key in set(config) - read:
+        if near := get_close_matches(key, read, 1, ALIKE):
+            warn(f'{key} of the config is read by nothing; did you mean {near[0]}?')
     for split in ('train', 'val', 'test'):
         for name, section, _ in datasets(config, split):
             _check_dataset(config, name, section)

@@ -7,6 +7,7 @@ import time
 from argparse import Action, ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from typing import Any, Callable, Optional, Sequence
 
+from mmcyclemlp.config.building import about_config
 from mmcyclemlp.config.options import Typed
 from mmcyclemlp.errors import InputError, tell
 
@@ -24,10 +25,13 @@ def command(parser: ArgumentParser) -> Callable[[Callable[[Namespace], Optional[
             parser.prog = os.path.basename(sys.argv[0])
             try:
                 return main(parser.parse_args(argv)) or 0
-            except InputError as error:
+            except (InputError, KeyError, TypeError) as error:
+                told = error if isinstance(error, InputError) else about_config(error)
+                if told is None:
+                    raise
                 if os.environ.get('RANK', '0') != '0':
                     time.sleep(10)  # if the first process says the same, the launcher ends this one meanwhile
-                tell(error)
+                tell(told)
                 return 2
 
         return run

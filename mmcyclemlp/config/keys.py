@@ -4,13 +4,17 @@ import ast
 import contextlib
 import inspect
 import textwrap
+from difflib import get_close_matches
 from importlib import import_module
-from typing import Callable, Iterator, Optional, Set, Tuple
+from typing import Any, Callable, Iterator, List, Optional, Set, Tuple
 
+from mmengine import Config
 from mmengine import registry as registries
 from mmengine.registry import Registry
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, LogProcessor, Runner, TestLoop, ValLoop
 from torch.utils.data import DataLoader
+
+from .walk import walk
 
 # Keys that mmengine removes before it builds an object of the registry.
 TAKEN_OUT = {
@@ -93,6 +97,49 @@ def section_arguments(path: Tuple[str, ...], section: dict, scope: Optional[str]
         return names, takes_more or not known
     reader = _reader(path, section)
     return (reader | {'type'}, False) if reader is not None else (set(), True)
+
+
+def is_read(config: Config, key: str, scope: Optional[str]) -> bool:
+    """Whether the Runner reads a top-level key; it takes a data_preprocessor only for a model without one."""
+    given = key == 'data_preprocessor' and 'data_preprocessor' in (config.get('model') or {})
+    return key in section_arguments((), config, scope)[0] and not given
+
+
+def read_sections(config: Config) -> Iterator[Any]:
+    """The walk through a config without the variables of its file."""
+    scope = config.get('default_scope', None)
+    for path, section in walk(config):
+        if not path:
+            yield path, {key: value for key, value in section.items() if is_read(config, key, scope)}
+        elif is_read(config, path.split('.')[0], scope):
+            yield path, section
+
+
+def places_of(config: Config, key: str) -> List[str]:
+    """Dotted paths that end in ``key`` and are read."""
+    return [f'{path}.{key}' if path else key for path, section in read_sections(config) if key in section]
+
+
+def unknown_key(config: Config, path: str, key: str, scope: Optional[str]) -> str:
+    """The sentence for a ``key`` of the section at a dotted ``path`` that nothing reads."""
+    section = next(found for where, found in walk(config) if where == path)
+    accepted, takes_more = section_arguments(tuple(filter(None, path.split('.'))), section, scope)
+    candidates = accepted | (set(section) - {key})
+    near = get_close_matches(key, candidates, 1, 0.8 if takes_more else 0.6)
+    dotted = f'{path}.' if path else ''
+    elsewhere = [place for place in places_of(config, key) if place != dotted + key]
+    if near or elsewhere:
+        hint = f'did you mean {dotted + near[0] if near else " or ".join(elsewhere[:2])}?'
+    else:
+        hint = 'it takes ' + ', '.join(sorted(name for name in candidates if not name.startswith('_')))
+    return f'{dotted}{key} is unknown to {section.get("type") or path or "the runner"}; {hint}'
+
+
+def no_class(place: str, name: str, scope: Optional[str]) -> str:
+    """The sentence for a ``type`` that no registry knows."""
+    near = get_close_matches(name, registered_names(scope), 1, 0.75)
+    hint = f'did you mean {near[0]}?' if near else 'correct it, or import its module by custom_imports'
+    return f'{place}={name} is no registered class; {hint}'
 
 
 def _reader(path: Tuple[str, ...], section: dict) -> Optional[Set[str]]:

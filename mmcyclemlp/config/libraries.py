@@ -4,12 +4,13 @@ import logging
 import warnings
 from contextlib import contextmanager
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Iterator, Optional
 
 from mmengine import Config
 
 from mmcyclemlp.dependencies import LIBRARIES, check_library
-from mmcyclemlp.errors import MissingDependencyError
+from mmcyclemlp.errors import InputError, MissingDependencyError
 
 from .walk import walk
 
@@ -18,8 +19,12 @@ def check_scopes(config: Config) -> None:
     """Import the libraries of a config's scopes.
 
     Raises:
+        InputError: ``default_scope`` is no library.
         MissingDependencyError: one is not installed, or needs mmcv's compiled operators, as mmdet does.
     """
+    default = config.get('default_scope')
+    if default is not None and default not in LIBRARIES and not (isinstance(default, str) and find_spec(default)):
+        raise InputError(f'default_scope is {default!r}; expected mmpretrain, mmdet or mmseg, the library of the task')
     scopes = {section[key] for _, section in walk(config) for key in ('default_scope', '_scope_') if key in section}
     for scope in sorted(scopes & set(LIBRARIES)):
         check_library(scope)

@@ -1,15 +1,14 @@
 """``--cfg-options``: merged into a config after a check of every key; unknown keys are rejected."""
 
 from difflib import get_close_matches
-from typing import Any, Dict, Iterator, List, Optional
+from typing import Any, Dict, List, Optional
 
 from mmengine import Config, DictAction
 from mmengine.registry import DefaultScope
 
 from mmcyclemlp.errors import InputError
 
-from .keys import classes_of, registered_names, section_arguments
-from .walk import walk
+from .keys import classes_of, is_read, no_class, places_of, read_sections, section_arguments, unknown_key
 
 
 class Typed(str):
@@ -94,18 +93,9 @@ def _check_key(config: Config, path: List[str], key: str, scope: Optional[str]) 
     if len(found) < len(path) or key == '_delete_':
         return
     accepted, takes_more = section_arguments(tuple(path), section, scope)
-    candidates = accepted | {name for name in section if name != key}
-    near = get_close_matches(key, candidates, 1, 0.8 if takes_more else 0.6)
-    if key in accepted or (takes_more and not near):
+    if key in accepted or (takes_more and not get_close_matches(key, accepted | (set(section) - {key}), 1, 0.8)):
         return
-    dotted = '.'.join([*path, ''])
-    elsewhere = [place for place in _places(config, key) if place != dotted + key]
-    if near or elsewhere:
-        hint = f'did you mean {dotted + near[0] if near else " or ".join(elsewhere[:2])}?'
-    else:
-        hint = 'it takes ' + ', '.join(sorted(name for name in candidates if not name.startswith('_')))
-    reader = section.get('type') or '.'.join(path) or 'the runner'
-    raise InputError(f'--cfg-options {dotted}{key} is unknown to {reader}; {hint}')
+    raise InputError(f'--cfg-options {unknown_key(config, ".".join(path), key, scope)}')
 
 
 def _check_type(config: Config, path: List[str], scope: Optional[str]) -> None:
@@ -116,23 +106,21 @@ def _check_type(config: Config, path: List[str], scope: Optional[str]) -> None:
     section = found[-2] if len(found) > 1 else config
     scope = section.get('_scope_', scope)
     if next(classes_of(found[-1], scope), None) is None:
-        near = get_close_matches(found[-1], registered_names(scope), 1, 0.75)
-        hint = f'did you mean {near[0]}?' if near else 'correct it, or import its module by custom_imports'
-        raise InputError(f'--cfg-options {".".join(path)}={found[-1]} is no registered class; {hint}')
+        raise InputError(f'--cfg-options {no_class(".".join(path), found[-1], scope)}')
 
 
 def _check_is_read(config: Config, path: List[str], scope: Optional[str]) -> None:
     """Raise InputError for what lies in a variable of the config file, which has done its work when it was read."""
     variable, rest = path[0], path[1:]
-    if _is_read(config, variable, scope):
+    if is_read(config, variable, scope):
         return
     # It went where its name is, or, as a pipeline does, under another.
     value = config[variable]
-    places = _places(config, variable)
+    places = places_of(config, variable)
     if not places and isinstance(value, (dict, list, tuple)):
         others = [
             (f'{where}.{key}' if where else key, other)
-            for where, section in _read_sections(config)
+            for where, section in read_sections(config)
             for key, other in section.items()
             if type(other) is type(value)
         ]
@@ -145,27 +133,6 @@ def _check_is_read(config: Config, path: List[str], scope: Optional[str]) -> Non
         f'--cfg-options {".".join(path)} would change nothing, since {"it" if not rest else variable} is a mere '
         f'variable of the config file; set {hint} instead'
     )
-
-
-def _is_read(config: Config, key: str, scope: Optional[str]) -> bool:
-    """Whether the Runner reads a top-level key; it takes a data_preprocessor only for a model without one."""
-    given = key == 'data_preprocessor' and 'data_preprocessor' in (config.get('model') or {})
-    return key in section_arguments((), config, scope)[0] and not given
-
-
-def _read_sections(config: Config) -> Iterator[Any]:
-    """The walk through a config without the variables of its file."""
-    scope = config.get('default_scope', None)
-    for path, section in walk(config):
-        if not path:
-            yield path, {key: value for key, value in section.items() if _is_read(config, key, scope)}
-        elif _is_read(config, path.split('.')[0], scope):
-            yield path, section
-
-
-def _places(config: Config, key: str) -> List[str]:
-    """Dotted paths that end in ``key`` and are read."""
-    return [f'{path}.{key}' if path else key for path, section in _read_sections(config) if key in section]
 
 
 def meaning(text: str, present: Any, option: str) -> Any:

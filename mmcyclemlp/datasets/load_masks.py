@@ -8,8 +8,9 @@ from mmseg.registry import TRANSFORMS
 from .masks import Labels, check_size, read_mask, value_table
 
 
-# By mmseg's own name, in its place: mmseg's inferencer takes this step out of a pipeline, and others look for it.
-@TRANSFORMS.register_module(force=True)
+# By mmseg's own name, in its place: mmseg's inferencer takes this step out of a pipeline, and others look for it. The
+# second name is that of older configs.
+@TRANSFORMS.register_module(['LoadAnnotations', 'LoadCheckedMask'], force=True)
 class LoadAnnotations(loading.LoadAnnotations):
     """mmseg's LoadAnnotations that names a wrong mask; it also accepts masks of one row or column.
 

@@ -1,0 +1,66 @@
+"""What mmengine raises for a config that it cannot build, as a sentence that says where."""
+
+import inspect
+import re
+import traceback
+from typing import Optional, Set
+
+from mmengine import Config
+from mmengine.registry import DefaultScope
+
+from mmcyclemlp.errors import InputError
+
+from .keys import classes_of, no_class, section_arguments, unknown_key
+from .walk import walk
+
+BUILDERS = ('build', 'from_cfg', 'set_randomness')  # how the names of functions that build begin
+
+
+def about_config(error: BaseException) -> Optional[InputError]:
+    """The sentence for an error of a class that is not registered, or of an argument that a class does not take or
+    lacks; None for any other error, and for one that arose elsewhere."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    configs = [frame.f_locals['config'] for frame in frames if isinstance(frame.f_locals.get('config'), Config)]
+    if not configs or not any(frame.f_code.co_name.startswith(BUILDERS) for frame in frames):
+        return None
+    config, text = configs[-1], str(error.args[0] if error.args else '')
+    scope = config.get('default_scope')
+    with DefaultScope.overwrite_default_scope(scope):
+        if found := re.search(r'([\w.]+) is not in the \S+ registry', text):
+            return _no_class(config, scope, found[1])
+        if text == 'None is not a callable object':  # so mmengine says it of an optimizer
+            return _no_class(config, scope)
+        if found := re.search(r"(\w+)(?:\.__init__)?\(\) got an unexpected keyword argument '(\w+)'", text):
+            return _unknown_key(config, scope, *found.groups())
+        if found := re.search(r'(\w+)\.__init__\(\) missing \d+ required .*arguments?: (.+)', text):
+            places = [path for path, section in walk(config) if found[1] in _names(section, scope)]
+            return InputError(f'{places[0]} needs {found[2]}; add it') if places else None
+    if 'must contain the key "type"' in text:
+        return InputError(
+            f'a section of the config has no type: {text.rpartition("but got ")[2].splitlines()[0]:.200}; add it'
+        )
+    return None
+
+
+def _no_class(config: Config, scope: Optional[str], name: Optional[str] = None) -> Optional[InputError]:
+    for path, section in walk(config):
+        kind, own = section.get('type'), section.get('_scope_', scope)
+        if isinstance(kind, str) and (kind == name if name else next(classes_of(kind, own), None) is None):
+            return InputError(no_class(f'{path}.type', kind, own))
+    return None
+
+
+def _unknown_key(config: Config, scope: Optional[str], kind: str, key: str) -> Optional[InputError]:
+    places = [
+        (path, section)
+        for path, section in walk(config)
+        if key in section and key not in section_arguments(tuple(filter(None, path.split('.'))), section, scope)[0]
+    ]
+    places.sort(key=lambda place: kind not in _names(place[1], scope))
+    return InputError(unknown_key(config, places[0][0], key, scope)) if places else None
+
+
+def _names(section: dict, scope: Optional[str]) -> Set[str]:
+    """Names of the classes that a section's ``type`` may mean, and of their bases."""
+    kinds = classes_of(str(section.get('type')), section.get('_scope_', scope))
+    return {base.__name__ for kind, _ in kinds if inspect.isclass(kind) for base in inspect.getmro(kind)}
