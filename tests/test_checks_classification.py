@@ -62,10 +62,10 @@ def test_classes_of_another_split_are_refused(config, tmp_path, change):
     if change == 'lacks':
         shutil.rmtree(iris)
     elif change == 'renames':
-        iris.rename(iris.with_name('Iris'))
+        iris.rename(iris.with_name('rose'))
     else:
         (tmp_path / 'val/rose').mkdir()
-    other = {'lacks': 'daisy, lily', 'renames': 'Iris, daisy, lily', 'adds': 'daisy, iris, lily, rose'}[change]
+    other = {'lacks': 'daisy, lily', 'renames': 'daisy, lily, rose', 'adds': 'daisy, iris, lily, rose'}[change]
     refused(
         config, rf'classes of train_dataloader.dataset \(.*/train\), daisy, iris, lily, but val_.* has {other}, and'
     )
@@ -73,6 +73,22 @@ def test_classes_of_another_split_are_refused(config, tmp_path, change):
     shutil.rmtree(tmp_path / 'train')  # where a checkpoint is tested, training data may be elsewhere
     classes = dict(meta=dict(dataset_meta=dict(classes=list(CLASSES))))
     refused(config, f'of the checkpoint, daisy, iris, lily, but .* has {other}, and', 'test', checkpoint=classes)
+
+
+def test_names_that_look_the_same(config, tmp_path):
+    (tmp_path / 'train/lily').rename(tmp_path / 'train/café')
+    (tmp_path / 'val/lily').rename(tmp_path / 'val/cafe\u0301')
+    refused(
+        config,
+        r"'caf\\xe9', 'daisy', .* has 'cafe\\u0301', 'daisy', 'iris' \(they differ in spaces, case or their Unicode",
+    )
+
+
+def test_images_beside_the_class_folders_are_told(config, tmp_path, lines):
+    (tmp_path / 'train/lily/0.jpg').rename(tmp_path / 'train/0.jpg')
+    (tmp_path / 'train/notes.txt').touch()
+    check_data(config, 'train', 'val')
+    assert lines == [f'{tmp_path}/train: 1 images lie beside the class folders, and are not read: 0.jpg']
 
 
 def test_an_empty_folder_keeps_the_labels(config, tmp_path, lines):
@@ -139,7 +155,7 @@ def test_names_in_another_order_than_the_folders(config):
         ('iris/0.jpg iris', "line 2 of .*train.txt is 'iris/0.jpg iris'"),
         ('', "line 2 of .*train.txt is ''"),
         ('iris/0.jpg 3', 'line 2 of .*train.txt has class 3, and there are 3, numbered from 0'),
-        ('iris/9.jpg 1', 'line 2 of .*train.txt names .*/train/iris/9.jpg, which does not exist'),
+        ('iris/9.jpg 1', "line 2 of .*train.txt names '.*/train/iris/9.jpg', which does not exist"),
     ],
 )
 def test_a_wrong_line_of_a_list_is_named_by_number(config, tmp_path, line, reason):

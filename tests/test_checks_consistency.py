@@ -68,8 +68,32 @@ def test_a_palette_has_a_colour_for_each_class():
 
 def test_text_is_no_tuple_of_classes(tmp_path):
     refused(segmentation('leaf', 1), r"classes must be a tuple of names, got 'leaf'; a tuple .* is \('leaf', \)")
+    refused(segmentation('no.txt', 1), 'metainfo.classes names the file no.txt, which does not exist')
     (tmp_path / 'classes.txt').write_text('ground\nleaf\n')  # mmengine reads them from a file
     check_consistency(segmentation(str(tmp_path / 'classes.txt')), 'train', 'val')
+
+
+@pytest.mark.parametrize('place', ['train_dataloader.batch_size', 'train_cfg.val_interval', 'train_cfg.max_epochs'])
+@pytest.mark.parametrize('value', [0, -1, 2.5, '3'])
+def test_counts_are_from_one_up(place, value):
+    config = segmentation()
+    config.merge_from_dict({place: value})
+    refused(config, f'{place} is {value!r}; expected a whole number from 1 up')
+
+
+def test_no_more_classes_are_asked_for_than_there_are():
+    pytest.importorskip('mmpretrain')
+    metric = dict(type='Accuracy', topk=(1, 5))
+    config = Config(
+        dict(
+            default_scope='mmpretrain',
+            model=dict(head=dict(type='LinearClsHead', num_classes=4)),
+            val_evaluator=[metric],
+        )
+    )
+    refused(config, r'val_evaluator has topk=\(1, 5\), but model.head has 4 classes')
+    config.model.head.num_classes = 5
+    check_consistency(config, 'train', 'val')
 
 
 def test_a_softmax_over_one_class_learns_nothing():

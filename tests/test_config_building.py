@@ -79,6 +79,46 @@ def test_other_commands_say_it_too(told, tmp_path, name):
     assert 'model.neck.kernel is unknown to' in told('model = dict(neck=dict(kernel=3))', name, weights, *images)
 
 
+@pytest.mark.parametrize(
+    'text, sentence',
+    [
+        ("optim_wrapper = dict(optimizer=dict(lr='1e-3'))", "optim_wrapper.optimizer cannot be built (TypeError: '<='"),
+        ('default_hooks = dict(logger=dict(interval=0))', 'default_hooks.logger cannot be built (ValueError: interval'),
+        ('optim_wrapper = dict(clip_grad=5)', 'optim_wrapper cannot be built (AssertionError: If `clip_grad` is not'),
+        (
+            "custom_hooks = [dict(type='EMAHook', momentum=5)]",
+            'the config cannot be built (AssertionError: momentum must',
+        ),
+        (
+            'train_dataloader = dict(num_workers=-1)',
+            'the config cannot be built (ValueError: num_workers option should',
+        ),
+        ("randomness = dict(seed='x')", 'the config cannot be built (TypeError: Cannot cast'),
+        (
+            'train_dataloader = dict(batch_size=5000, drop_last=True)',
+            'expected batches to train on, but of 1,438 images there is none, with batch_size=5000 and drop_last=True',
+        ),
+    ],
+)
+def test_values_that_libraries_refuse(told, text, sentence):
+    assert told(text).startswith(f'error: {sentence}')
+
+
+def test_code_of_the_users_own_keeps_its_traceback(tmp_path, monkeypatch):
+    (tmp_path / 'own_hook.py').write_text(
+        'from mmengine.hooks import Hook\nfrom mmengine.registry import HOOKS\n\n\n@HOOKS.register_module()\n'
+        "class Own(Hook):\n    def __init__(self):\n        raise ValueError('of its own')\n"
+    )
+    (tmp_path / 'own.py').write_text(
+        f"_base_ = '{DIGITS}'\ncustom_imports = dict(imports=['mmcyclemlp.engine', 'own_hook'])\n"
+        "custom_hooks = [dict(type='Own')]\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(ValueError, match='of its own'):
+        train.main(['own.py'])
+
+
 def test_other_errors_keep_their_traceback(tmp_path, monkeypatch):
     def fail(self):
         raise KeyError('of the program')

@@ -10,7 +10,7 @@ from mmengine import Config
 from mmcyclemlp.errors import InputError
 from mmcyclemlp.untrusted import read_text
 
-from .common import built, check_heads, heads, shown, some, warn
+from .common import DIFFERING, built, check_heads, heads, look_alike, shown, some, warn
 
 SPLITS = ('train', 'val', 'test')
 
@@ -57,10 +57,13 @@ def check_classes(config: Config, *splits: str, checkpoint: Optional[Mapping[str
     for other, classes in named[1:]:
         first, expected = named[0]
         if classes != expected:
+            alike = look_alike(expected, classes)
+            if alike:
+                expected, classes = (tuple(map(ascii, names)) for names in (expected, classes))
             raise InputError(
                 f'expected the classes of {first}, {_named(expected, classes)}, but {other} has '
-                f'{_named(classes, expected)}, and their labels would not be the same; rename the folders, and add an '
-                'empty one for a class without images'
+                f'{_named(classes, expected)}{DIFFERING if alike else ""}, and their labels would not be the same; '
+                'rename the folders, and add an empty one for a class without images'
             )
     if named:
         check_heads(config, *named[-1])
@@ -105,6 +108,9 @@ def _check_files(config: Config, source: Source) -> None:
             f'expected a folder of images for each class in {folder}, but it holds none; sort the images into '
             f'folders, or correct {name}.data_root or data_prefix'
         )
+    beside = [each.name for each in folder.iterdir() if each.is_file() and source.dataset.is_valid_file(each.name)]
+    if beside:
+        warn(f'{folder}: {len(beside):,} images lie beside the class folders, and are not read: {some(beside)}')
     left_out: Dict[str, List[str]] = {}
     empty, read, total = [], 0, 0
     for each in source.classes:
@@ -159,7 +165,7 @@ def _check_lines(config: Config, source: Source) -> None:
             raise InputError(f'{where} has class {label}, and there are {number}, numbered from 0; correct it')
         if not (folder / name).is_file():
             raise InputError(
-                f'{where} names {folder / name}, which does not exist; correct it, or {source.name}.data_prefix'
+                f'{where} names {str(folder / name)!r}, which does not exist; correct it, or {source.name}.data_prefix'
             )
 
 

@@ -1,7 +1,6 @@
 """Faults in a file of COCO annotations: those that stop training or scoring, and those that mmdet skips."""
 
 import math
-import unicodedata
 from collections import defaultdict
 from difflib import get_close_matches
 from operator import mul
@@ -13,7 +12,7 @@ from mmengine.logging import print_log
 from mmcyclemlp.errors import InputError
 from mmcyclemlp.untrusted import most_pixels, read_json
 
-from .common import shown, some
+from .common import DIFFERING, look_alike, shown, some
 
 OUTSIDE = 'boxes lie outside their image'
 SMALL = 'boxes are smaller than a pixel or have no area'
@@ -118,11 +117,11 @@ def check_categories(path: Path, categories: List[dict], use: Use) -> Dict[Any, 
     names = [category['name'] for category in categories]
     missing = [name for name in use.classes if name not in names]
     if missing:
-        alike = [name for name in names if plain(name) in map(plain, missing)]
-        listed, absent = ([repr(name) if alike else name for name in each] for each in (names, missing))
+        alike = look_alike(names, use.classes)
+        listed, absent = ([ascii(name) for name in each] if alike else each for each in (names, missing))
         raise InputError(
             f'{path} lists the categories {some(listed)}, but not {some(absent)} of the classes of '
-            f'{use.name}{_DIFFERING if alike else ""}; set its metainfo=dict(classes=({_tuple(names)})), and '
+            f'{use.name}{DIFFERING if alike else ""}; set its metainfo=dict(classes=({_tuple(names)})), and '
             'num_classes in the model'
         )
     chosen = [category for category in categories if category['name'] in use.classes]
@@ -305,14 +304,6 @@ def _require(path: Path, where: str, entry: dict, *keys: str) -> None:
                 f'{path}: {where} has {entry[key]!r:.50} for {key}; expected a '
                 f'{"name" if KINDS[key] is str else "whole number or a name"}'
             )
-
-
-_DIFFERING = ' (they differ in spaces, case or their Unicode form only)'
-
-
-def plain(name: str) -> str:
-    """A name without regard to what one hardly sees: spaces, case and the Unicode form of accents."""
-    return ' '.join(unicodedata.normalize('NFC', name).casefold().split())
 
 
 def _check_kind(path: Path, key: Any, what: str, value: Any, others: Iterable[Any]) -> None:

@@ -4,9 +4,10 @@ import gc
 import logging
 import os
 import time
+import unicodedata
 from contextlib import contextmanager
 from importlib import import_module
-from typing import Any, Iterator, List, Sequence, Tuple, TypeVar
+from typing import Any, Iterable, Iterator, List, Sequence, Tuple, TypeVar
 
 from mmengine import Config
 from mmengine.dist import is_main_process
@@ -18,6 +19,7 @@ from mmcyclemlp.errors import InputError
 
 Item = TypeVar('Item')
 SECONDS = 2.0
+DIFFERING = ' (they differ in spaces, case or their Unicode form only)'
 
 
 def sampled(items: Sequence[Item], most: int) -> Iterator[Item]:
@@ -86,6 +88,17 @@ def check_heads(config: Config, name: str, classes: Sequence[str]) -> None:
 def some(items: Sequence[Any], most: int = 5) -> str:
     """The first few items of a list, and how many more there are."""
     return ', '.join(map(str, items[:most])) + (f' and {len(items) - most:,} more' if len(items) > most else '')
+
+
+def plain(name: str) -> str:
+    """A name without regard to what one hardly sees: spaces, case and the Unicode form of accents."""
+    return ' '.join(unicodedata.normalize('NFC', name).casefold().split())
+
+
+def look_alike(names: Iterable[str], others: Iterable[str]) -> bool:
+    """Whether a name that only ``names`` has looks like one that only ``others`` has."""
+    own, other = set(names), set(others)
+    return not {plain(name) for name in own - other}.isdisjoint({plain(name) for name in other - own})
 
 
 def warn(line: str) -> None:

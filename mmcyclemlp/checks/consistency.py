@@ -38,6 +38,7 @@ def check_consistency(config: Config, *splits: str) -> None:
             _check_dataset(config, name, section)
     for split in splits:
         _check_evaluator(config, split)
+        _check_counts(config, split)
     _check_softmax(config)
     if 'train' in splits:
         _check_save_best(config)
@@ -48,6 +49,8 @@ def _check_dataset(config: Config, name: str, section: dict) -> None:
     metainfo = section.get('metainfo') or {}
     classes, palette = metainfo.get('classes', section.get('classes')), metainfo.get('palette')
     if isinstance(classes, str) and not Path(classes).expanduser().is_file():
+        if Path(classes).suffix:
+            raise InputError(f'{name}.metainfo.classes names the file {classes}, which does not exist; correct it')
         raise InputError(
             f'{name}.metainfo.classes must be a tuple of names, got {classes!r}; a tuple of one name is ({classes!r}, )'
         )
@@ -93,6 +96,23 @@ def _check_evaluator(config: Config, split: str) -> None:
                 'take one for this task, such as '
                 + {'mmdet': 'CocoMetric', 'mmseg': 'IoUMetric'}.get(str(scope), 'Accuracy')
             )
+
+
+def _check_counts(config: Config, split: str) -> None:
+    """Numbers that would end a run late, as at its first validation."""
+    places = {f'{split}_dataloader': ['batch_size'], f'{split}_cfg': ['max_epochs', 'max_iters', 'val_interval']}
+    for place, keys in places.items():
+        for key in keys:
+            value = (config.get(place) or {}).get(key, 1)
+            if type(value) is not int or value < 1:
+                raise InputError(f'{place}.{key} is {value!r}; expected a whole number from 1 up')
+    for metric in _metrics(config, split) if config.get('default_scope') == 'mmpretrain' else ():
+        topk = metric.get('topk', 1)
+        for place, head in heads(config) if name_of(metric) == 'Accuracy' else ():
+            if max([topk] if isinstance(topk, int) else topk) > head['num_classes']:
+                raise InputError(
+                    f'{split}_evaluator has topk={topk}, but {place} has {head["num_classes"]} classes; correct one'
+                )
 
 
 def _check_save_best(config: Config) -> None:

@@ -13,7 +13,7 @@ from mmcyclemlp.images import UNREADABLE, size_of
 from mmcyclemlp.untrusted import read_json
 
 from . import coco
-from .common import built, sampled, some, uncollected, warn
+from .common import built, plain, sampled, some, uncollected, warn
 
 SAMPLE = 200  # images whose headers are read
 
@@ -184,11 +184,11 @@ def _check_files(source: Source, images: List[dict]) -> None:
         there = set(os.listdir(folder)) if os.path.isdir(folder) else set()
         absent = [name for name in names if name not in there]
         if absent and not near:
-            plain = {coco.plain(name): name for name in there}
-            near = next((plain[coco.plain(name)] for name in absent if coco.plain(name) in plain), '')
+            alike = {plain(name): name for name in there}
+            near = next((alike[plain(name)] for name in absent if plain(name) in alike), '')
         missing += [os.path.join(folder, name) for name in absent]
     if missing:
-        hint = f' (there is {near!r}, which differs in case, spaces or its Unicode form)' if near else ''
+        hint = f' (there is {ascii(near)}, which differs in case, spaces or its Unicode form)' if near else ''
         slashes = '; write / for \\ in the names' if '\\' in missing[0] else ''
         raise InputError(
             f'expected the images that {source.path} lists, but {len(missing):,} of {len(images):,} are '

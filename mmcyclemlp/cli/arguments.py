@@ -25,7 +25,7 @@ def command(parser: ArgumentParser) -> Callable[[Callable[[Namespace], Optional[
             parser.prog = os.path.basename(sys.argv[0])
             try:
                 return main(parser.parse_args(argv)) or 0
-            except (InputError, KeyError, TypeError) as error:
+            except (AssertionError, KeyError, TypeError, ValueError) as error:
                 told = error if isinstance(error, InputError) else about_config(error)
                 if told is None:
                     raise

@@ -18,10 +18,11 @@ BUILDERS = ('build', 'from_cfg', 'set_randomness')  # how the names of functions
 
 def about_config(error: BaseException) -> Optional[InputError]:
     """The sentence for an error of a class that is not registered, or of an argument that a class does not take or
-    lacks; None for any other error, and for one that arose elsewhere."""
+    lacks, or that a library refuses; None for one that arose elsewhere, or in code of the user's own."""
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     configs = [frame.f_locals['config'] for frame in frames if isinstance(frame.f_locals.get('config'), Config)]
-    if not configs or not any(frame.f_code.co_name.startswith(BUILDERS) for frame in frames):
+    builders = [i for i, frame in enumerate(frames) if frame.f_code.co_name.startswith(BUILDERS)]
+    if not configs or not builders:
         return None
     config, text = configs[-1], str(error.args[0] if error.args else '')
     scope = config.get('default_scope')
@@ -36,10 +37,16 @@ def about_config(error: BaseException) -> Optional[InputError]:
             places = [path for path, section in walk(config) if found[1] in _names(section, scope)]
             return InputError(f'{places[0]} needs {found[2]}; add it') if places else None
     if 'must contain the key "type"' in text:
-        return InputError(
-            f'a section of the config has no type: {text.rpartition("but got ")[2].splitlines()[0]:.200}; add it'
-        )
-    return None
+        section = text.rpartition('but got ')[2].splitlines()[0]
+        return InputError(f'a section of the config has no type: {section:.200}; add it')
+    called = [frame.f_code.co_filename for frame in frames[builders[-1] + 1 :]]
+    if any(name.endswith('.py') and 'site-packages' not in name for name in called):
+        return None
+    kinds = [frame.f_locals['cfg'].get('type') for frame in frames if frame.f_code.co_name == 'build_from_cfg']
+    places = [path for kind in reversed(kinds) for path, section in walk(config) if section.get('type') == kind]
+    reason = ' '.join(text.split())
+    place = next(filter(None, places), 'the config')
+    return InputError(f'{place} cannot be built ({type(error).__name__}: {reason:.200}); correct it')
 
 
 def _no_class(config: Config, scope: Optional[str], name: Optional[str] = None) -> Optional[InputError]:

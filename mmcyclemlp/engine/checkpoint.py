@@ -147,7 +147,7 @@ class EndHook(Hook):
     Raises:
         RunStopped: after SIGTERM, Ctrl-C or SIGUSR1, in all processes once any of them got it. During a validation of
             several processes, at the end of it. A second signal ends the process at once.
-        InputError: the loss of any process is not finite.
+        InputError: the loss of any process is not finite, or an epoch has no batch.
     """
 
     priority = 'LOWEST'
@@ -179,6 +179,15 @@ class EndHook(Hook):
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+    def before_train(self, runner) -> None:
+        loader = runner.train_loop.dataloader
+        if not isinstance(runner.train_loop, IterBasedTrainLoop) and len(loader) == 0:
+            raise InputError(
+                f'expected batches to train on, but of {len(loader.dataset):,} images there is none, with '
+                f'batch_size={loader.batch_sampler.batch_size} and drop_last={loader.batch_sampler.drop_last}; '
+                'set a smaller batch_size, or drop_last=False'
+            )
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
         if runner._resume:
