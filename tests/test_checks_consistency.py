@@ -3,6 +3,7 @@
 import pytest
 from mmengine import Config
 
+from mmcyclemlp.checks import common
 from mmcyclemlp.checks.consistency import check_batch, check_consistency
 from mmcyclemlp.errors import InputError
 
@@ -39,6 +40,14 @@ def detection(number, **more):
             ),
         )
     )
+
+
+@pytest.fixture
+def lines(monkeypatch):
+    """What is told."""
+    lines = []
+    monkeypatch.setattr(common, 'print_log', lambda line, *args: lines.append(line))
+    return lines
 
 
 def refused(config, match):
@@ -94,6 +103,34 @@ def test_no_more_classes_are_asked_for_than_there_are():
     refused(config, r'val_evaluator has topk=\(1, 5\), but model.head has 4 classes')
     config.model.head.num_classes = 5
     check_consistency(config, 'train', 'val')
+
+
+def test_all_splits_have_the_classes_of_training(lines):
+    config = segmentation()
+    config.val_dataloader.dataset.metainfo.classes = ('leaf', 'ground')
+    refused(
+        config,
+        'classes of train_dataloader.dataset, ground, leaf, but val_dataloader.dataset has leaf, ground, and their '
+        'labels would not be the same; give all the same metainfo.classes',
+    )
+    config.val_dataloader.dataset = dict(type='CityscapesDataset')  # which knows its own
+    refused(config, r'ground, leaf, but val_.* has road, sidewalk, building, .* \(with road')
+
+
+def test_a_checkpoint_has_the_classes_of_its_data(lines):
+    config = segmentation()
+
+    def trained(*classes):
+        return dict(meta=dict(dataset_meta=dict(classes=classes)))
+
+    check_consistency(config, 'val', checkpoint=trained('ground', 'leaf'))
+    assert not lines
+    with pytest.raises(InputError, match='of the checkpoint, leaf, ground, but val_dataloader.dataset has ground, l'):
+        check_consistency(config, 'val', checkpoint=trained('leaf', 'ground'))
+    check_consistency(config, 'val', checkpoint=trained('ground', 'leaves'))
+    assert lines == [
+        'the checkpoint was trained on the classes ground, leaves, but val_dataloader.dataset has ground, leaf'
+    ]
 
 
 def test_a_softmax_over_one_class_learns_nothing():

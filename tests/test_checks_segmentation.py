@@ -1,306 +1,20 @@
-"""Images and masks that are wrong are named, before a run, while it reads them, and by the tool that checks them."""
+"""Masks and labels that are wrong are named before a run, and by the tool that checks them."""
 
 import re
 
 import numpy as np
 import pytest
 from mmengine.config import Config
-from mmengine.dataset import BaseDataset
 from mmengine.registry import DefaultScope
-from mmseg.datasets import BaseSegDataset
-from mmseg.datasets.transforms import loading
 from PIL import Image
 
 from mmcyclemlp.checks import check_masks, common
 from mmcyclemlp.checks.segmentation import about_values
-from mmcyclemlp.datasets.load_masks import LoadAnnotations
-from mmcyclemlp.datasets.masks import Labels, check_size, read_mask
-from mmcyclemlp.engine import LoadReadableImage, input_errors
+from mmcyclemlp.datasets.masks import Labels, read_mask
 from mmcyclemlp.errors import InputError
 
 from .helpers import REPO
-
-LABELS = Labels(5)
-
-
-def save(path, array, mode=None):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    image = Image.fromarray(np.asarray(array))
-    if mode:
-        image = image.convert(mode)
-    image.save(path)
-    return str(path)
-
-
-def photo(path, height=12, width=16):
-    return save(path, np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8))
-
-
-def labels_of(height=12, width=16, most=5):
-    return np.random.default_rng(1).integers(0, most, (height, width)).astype(np.uint8)
-
-
-def cut(path, share=0.6):
-    content = path.read_bytes()
-    path.write_bytes(content[: int(len(content) * share)])
-
-
-# One mask.
-
-
-@pytest.mark.parametrize('shape', [(12, 16), (1, 16), (16, 1), (1, 1)])
-def test_a_mask_is_read_as_it_is(tmp_path, shape):
-    mask = labels_of(*shape)
-    mask.flat[0] = 255
-    np.testing.assert_array_equal(read_mask(save(tmp_path / 'grey.png', mask), LABELS), mask)
-    palette = Image.fromarray(mask, 'P')
-    palette.putpalette([7 * i % 256 for i in range(768)])
-    palette.save(tmp_path / 'palette.png')
-    np.testing.assert_array_equal(read_mask(str(tmp_path / 'palette.png'), LABELS), mask)
-    np.testing.assert_array_equal(read_mask(save(tmp_path / 'bits.png', mask == 1), LABELS), mask == 1)
-
-
-def sixteen_bits(path):
-    save(path, labels_of().astype(np.uint16))
-
-
-def colours(path):
-    photo(path)
-
-
-def transparent(path):
-    save(path, labels_of(), 'LA')
-
-
-def another_value(path):
-    mask = labels_of()
-    mask[0, :3] = 7
-    save(path, mask)
-
-
-def void_of_another_dataset(path):
-    mask = labels_of()
-    mask[0, 0], mask[1, :2], mask[2, 0], mask[3, 0] = 11, 12, 13, 14
-    save(path, mask)
-
-
-def palette_of_colours(path):
-    image = Image.fromarray(np.full((12, 16), 9, dtype=np.uint8), 'P')
-    image.putpalette([0] * 768)
-    image.save(path)
-
-
-def cut_short(path):
-    save(path, np.random.default_rng(0).integers(0, 5, (60, 60)).astype(np.uint8))
-    cut(path)
-
-
-def no_image(path):
-    path.write_text('no image')
-
-
-def empty(path):
-    path.write_bytes(b'')
-
-
-@pytest.mark.parametrize(
-    'make, sentence',
-    [
-        (None, r'expected a mask, but {path} does not exist; add it, or remove its image'),
-        (sixteen_bits, r'{path} has more than 8 bits per pixel; save the indices as a grey PNG of 8 bits'),
-        (colours, r'{path} has 3 channels \(R, G, B\); save the indices as a grey PNG of 8 bits'),
-        (transparent, r'{path} has 2 channels \(L, A\); save'),
-        (
-            another_value,
-            r'expected classes 0 to 4, or 255 where none applies in a mask, but {path} holds 7 in 3 of 192 '
-            r'pixels; correct it, or the number of classes and the ignored index',
-        ),
-        (void_of_another_dataset, r'{path} holds 11, 12, 13 and 1 more values in 5 of 192 pixels; correct'),
-        (
-            palette_of_colours,
-            r'{path} holds 9 in 192 of 192 pixels \(a palette image, of which the indices count\); corr',
-        ),
-        (cut_short, r'expected a mask, but {path} cannot be read \(.+\); copy or make it again'),
-        (no_image, r'{path} cannot be read \(.+\); copy'),
-        (empty, r'{path} cannot be read \(.+\); copy'),
-    ],
-)
-def test_a_wrong_mask_is_named(tmp_path, make, sentence):
-    path = tmp_path / 'mask.png'
-    if make:
-        make(path)
-    with pytest.raises(InputError, match=sentence.format(path=re.escape(str(path)))):
-        read_mask(str(path), LABELS)
-
-
-@pytest.mark.filterwarnings('ignore::UserWarning')  # of Pillow, on its way to an error
-@pytest.mark.parametrize('suffix', ['png', 'jpg', 'bmp', 'tif', 'gif', 'webp'])
-def test_any_damage_is_an_input_error(tmp_path, suffix):
-    random = np.random.default_rng(0)
-    path = tmp_path / f'image.{suffix}'
-    photo(path, 20, 30)
-    whole = path.read_bytes()
-    refused = 0
-    for _ in range(60):
-        content = bytearray(whole[: random.integers(1, len(whole) + 1)])
-        for position in random.integers(0, len(content), random.integers(0, 4)):
-            content[position] = random.integers(256)
-        path.write_bytes(content)
-        try:
-            LoadReadableImage()(dict(img_path=str(path)))
-        except InputError as error:
-            assert str(path) in str(error)
-            refused += 1
-    assert refused > 20
-
-
-# The transform.
-
-
-@pytest.mark.parametrize('reduce_zero_label', [False, True])
-@pytest.mark.parametrize('classes', [None, ('b', 'd')])
-def test_the_checked_transform_gives_what_mmsegs_gives(tmp_path, reduce_zero_label, classes):
-
-    class Five(BaseSegDataset):
-        METAINFO = dict(classes=tuple('abcde'), palette=[[i, i, i] for i in range(5)])
-
-    photo(tmp_path / 'images/1.jpg')
-    mask = labels_of(most=6 if reduce_zero_label else 5)
-    mask[0, :4] = 255
-    save(tmp_path / 'masks/1.png', mask)
-    loaded = []
-    for load in (loading.LoadAnnotations(), LoadAnnotations(num_classes=5)):
-        dataset = Five(
-            data_root=str(tmp_path),
-            data_prefix=dict(img_path='images', seg_map_path='masks'),
-            reduce_zero_label=reduce_zero_label,
-            metainfo=classes and dict(classes=classes),
-            pipeline=[LoadReadableImage(), load],
-        )
-        loaded.append(dataset[0])
-    assert loaded[0]['seg_fields'] == loaded[1]['seg_fields'] == ['gt_seg_map']
-    assert loaded[1]['gt_seg_map'].dtype == np.uint8
-    np.testing.assert_array_equal(loaded[0]['gt_seg_map'], loaded[1]['gt_seg_map'])
-    assert len(np.unique(loaded[1]['gt_seg_map'])) == 3 if classes else 6
-
-
-def test_zero_is_allowed_where_it_is_ignored(tmp_path):
-    path = save(tmp_path / 'mask.png', np.array([[0, 1, 5, 255]], dtype=np.uint8))
-    read_mask(path, Labels(5, reduce_zero_label=True))
-    with pytest.raises(InputError, match='expected classes 1 to 4, or 0 or 255 where none applies'):
-        read_mask(path, Labels(4, reduce_zero_label=True))
-
-
-def test_a_mask_of_another_size_is_named(tmp_path):
-    image, mask = photo(tmp_path / 'a.jpg'), save(tmp_path / 'a.png', labels_of(6, 8))
-    results = dict(img_path=image, seg_map_path=mask, reduce_zero_label=False, seg_fields=[])
-    with pytest.raises(InputError, match=rf'but {re.escape(mask)} is 8x6 and {re.escape(image)} is 16x12; make'):
-        LoadAnnotations(num_classes=5)(LoadReadableImage()(results))
-
-
-# Images that cannot be read.
-
-
-def damaged(folder, count=12):
-    """A folder of images, of which the third and eighth cannot be read."""
-    paths = [photo(folder / f'{i:02}.jpg', 40, 60) for i in range(count)]
-    cut(folder / '02.jpg')
-    (folder / '07.jpg').write_bytes(b'')
-    return paths
-
-
-def dataset_of(kind, paths, load, **settings):
-    """A dataset of a library over the paths; its own loading of a list is left out."""
-
-    class Listed(kind):
-        METAINFO = dict(classes=('a',), palette=[[0, 0, 0]])
-
-        def load_data_list(self):
-            return [dict(img_path=path, height=40, width=60, instances=[]) for path in paths]
-
-    return Listed(pipeline=[load], **settings)
-
-
-def kinds():
-    from mmpretrain.datasets import BaseDataset as Classification
-
-    yield pytest.param(BaseDataset, {}, id='mmengine')
-    yield pytest.param(BaseSegDataset, {}, id='mmseg')
-    yield pytest.param(Classification, dict(ann_file=''), id='mmpretrain')
-
-
-@pytest.mark.parametrize('kind, settings', kinds())
-def test_unreadable_images_are_passed_over_and_counted(tmp_path, kind, settings, caplog):
-    paths = damaged(tmp_path / 'images')
-    note = tmp_path / 'run' / 'skipped.txt'
-    dataset = dataset_of(kind, paths, LoadReadableImage(str(note)), **settings)
-    for _ in range(2):  # the second round counts none again
-        read = {dataset[i]['img_path'] for i in range(len(dataset))}
-        assert read <= set(paths) - {paths[2], paths[7]}
-    assert note.read_text().splitlines() == [paths[2], paths[7]]
-    LoadReadableImage(str(note))  # of another run
-    assert not note.exists()
-
-
-def test_detection_passes_over_unreadable_images_too(tmp_path):
-    datasets = pytest.importorskip('mmdet.datasets', exc_type=ImportError)
-    paths = damaged(tmp_path / 'images')
-    note = tmp_path / 'skipped.txt'
-    dataset = dataset_of(datasets.BaseDetDataset, paths, LoadReadableImage(str(note)))
-    assert all(dataset[i]['img'].shape == (40, 60, 3) for i in range(len(dataset)))
-    assert len(note.read_text().splitlines()) == 2
-
-
-@pytest.mark.slow
-def test_several_processes_keep_one_count(tmp_path):
-    from torch.utils.data import DataLoader
-
-    paths = damaged(tmp_path / 'images')
-    note = tmp_path / 'skipped.txt'
-    dataset = dataset_of(BaseDataset, paths, LoadReadableImage(str(note)))
-    loader = DataLoader(dataset, num_workers=2, collate_fn=lambda items: [item['img_path'] for item in items])
-    for _ in range(2):
-        assert len([path for batch in loader for path in batch]) == len(paths)
-    assert sorted(note.read_text().splitlines()) == [paths[2], paths[7]]
-
-
-def test_too_many_unreadable_images_end_the_run(tmp_path):
-    paths = damaged(tmp_path / 'images')
-    note = tmp_path / 'skipped.txt'
-    dataset = dataset_of(BaseDataset, paths, LoadReadableImage(str(note), most=1))
-    with pytest.raises(InputError, match=f'at most 1 images .* but {re.escape(paths[7])} is the 2th; they are listed'):
-        for i in range(len(paths)):
-            dataset[i]
-
-
-def test_unreadable_images_are_named_where_none_is_passed_over(tmp_path):
-    paths = damaged(tmp_path / 'images')
-    for backend in ('pillow', 'cv2'):
-        load = LoadReadableImage(imdecode_backend=backend)
-        for path in (paths[2], paths[7], str(tmp_path / 'absent.jpg')):
-            with pytest.raises(InputError, match=rf'an image, but {re.escape(path)} cannot be read \(.+\); copy'):
-                load(dict(img_path=path))
-        assert load(dict(img_path=paths[0]))['img'].shape == (40, 60, 3)
-
-
-def test_an_error_of_a_loading_process_is_one_line(tmp_path, capsys):
-    from torch._utils import ExceptionWrapper
-
-    path = damaged(tmp_path / 'images')[2]
-    try:
-        LoadReadableImage()(dict(img_path=path))
-    except InputError:
-        error = ExceptionWrapper(where='in DataLoader worker process 0')  # what torch sends to the main process
-    with pytest.raises(SystemExit) as stop, input_errors():
-        error.reraise()
-    assert stop.value.code == 2
-    assert re.fullmatch(
-        rf'error: expected an image, but {re.escape(path)} cannot be read \(.+\); .* remove it\n',
-        capsys.readouterr().err,
-    )
-
-
-# Before a run.
+from .pictures import another_value, cut, labels_of, photo, save, sixteen_bits
 
 
 @pytest.fixture
@@ -525,6 +239,36 @@ def test_classes_in_no_mask_and_ignored_pixels_are_told(dataset, told):
     assert 'no pixel is of class 3 (c)' in about_values(values, Labels(3, reduce_zero_label=True), 'abc')
 
 
+def test_values_of_no_class_are_told(dataset, told):
+    path = next((dataset / 'masks/train').iterdir())
+    save(path, np.full((12, 16), 7, np.uint8))
+    check_masks(seg_config(dataset, tuple('abcde')), 'train')
+    assert told == [
+        'train_dataloader.dataset: in 12 masks, 8% of the pixels hold values of no class, 7; expected classes 0 to 4, '
+        'or 255 where none applies'
+    ]
+
+
+def test_masks_of_colours_are_refused(dataset, told):
+    for path in (dataset / 'masks/train').iterdir():
+        save(path, labels_of(), 'RGB')
+    with pytest.raises(InputError, match=r'class index of 8 bits .* has 3 channels \(R, G, B\); save'):
+        check_masks(seg_config(dataset, tuple('abcde')), 'train')
+
+
+def test_lists_and_folders_that_mmseg_cannot_find(dataset, told):
+    classes = tuple('abcde')
+    with pytest.raises(InputError, match=r'but got data_prefix=.* and ann_file=.*none.txt. \(Failed to load'):
+        check_masks(seg_config(dataset, classes, ann_file='none.txt'), 'train')
+    config = seg_config(dataset, classes)
+    config.train_dataloader.dataset.data_prefix = dict(img='images/train', seg='masks/train')
+    with pytest.raises(InputError, match=r'but got data_prefix=\{.img.: .*set data_prefix=dict\(img_path=FOLDER, seg'):
+        check_masks(config, 'train')
+    (dataset / 'names.txt').write_text('00.jpg\n')
+    with pytest.raises(InputError, match='00.jpg.png for .*, or .*names.txt, which lists names without suffix$'):
+        check_masks(seg_config(dataset, classes, ann_file='names.txt'), 'train')
+
+
 def test_images_of_other_suffixes_are_told(dataset, told):
     images = sorted((dataset / 'images/train').iterdir())
     for path in images[:5]:
@@ -541,16 +285,6 @@ def test_images_of_other_suffixes_are_told(dataset, told):
         check_masks(seg_config(dataset, tuple('abcde'), img_suffix='.png', seg_map_suffix='_id.tif'), 'train')
     with pytest.raises(InputError, match=r'in .*/none/images/train, which does not exist; put the dataset there'):
         check_masks(seg_config(dataset / 'none', tuple('abcde')), 'train')
-
-
-def test_a_mask_of_an_image_that_its_tag_turns(tmp_path):
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    Image.new('RGB', (16, 12)).save(tmp_path / 'a.jpg', exif=exif.tobytes())
-    size = LoadReadableImage()(dict(img_path=str(tmp_path / 'a.jpg')))['ori_shape']
-    assert size == (16, 12)
-    with pytest.raises(InputError, match='is 16x12 and .* is 12x16; make the mask again of the image as its EXIF tag'):
-        check_size(labels_of(12, 16), 'a.png', size, 'a.jpg')
 
 
 @pytest.mark.parametrize('turn', [1, 3])

@@ -24,7 +24,7 @@ __all__ = [
 def check_data(config: Config, *splits: str, checkpoint: Optional[Mapping[str, Any]] = None) -> None:
     """Check the data of a config's ``splits`` (``train``, ``val``, ``test``), for any task, and whether their classes
     are those of ``checkpoint``, if one is to be tested or resumed."""
-    check_consistency(config, *splits)
+    check_consistency(config, *splits, checkpoint=checkpoint)
     check_classes(config, *splits, checkpoint=checkpoint)
     check_annotations(config, *splits)
     check_masks(config, *splits)

@@ -3,14 +3,14 @@
 import os
 from collections import Counter
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple
 
 from mmengine import Config
 
 from mmcyclemlp.errors import InputError
 from mmcyclemlp.untrusted import read_text
 
-from .common import DIFFERING, built, check_heads, heads, look_alike, shown, some, warn
+from .common import built, check_heads, check_same, heads, shown, some, trained_classes, warn
 
 SPLITS = ('train', 'val', 'test')
 
@@ -50,21 +50,9 @@ def check_classes(config: Config, *splits: str, checkpoint: Optional[Mapping[str
         for source in sources[split]
         if source.classes and (split in splits or ('train' in (split, *splits) and source.folder.is_dir()))
     ]
-    meta = (checkpoint or {}).get('meta')
-    trained = (meta.get('dataset_meta') or {}).get('classes') if isinstance(meta, dict) else None
-    if trained:
-        named.insert(0, ('the checkpoint', tuple(map(str, trained))))
-    for other, classes in named[1:]:
-        first, expected = named[0]
-        if classes != expected:
-            alike = look_alike(expected, classes)
-            if alike:
-                expected, classes = (tuple(map(ascii, names)) for names in (expected, classes))
-            raise InputError(
-                f'expected the classes of {first}, {_named(expected, classes)}, but {other} has '
-                f'{_named(classes, expected)}{DIFFERING if alike else ""}, and their labels would not be the same; '
-                'rename the folders, and add an empty one for a class without images'
-            )
+    if trained := trained_classes(checkpoint):
+        named.insert(0, ('the checkpoint', trained))
+    check_same(named, 'rename the folders, and add an empty one for a class without images')
     if named:
         check_heads(config, *named[-1])
 
@@ -167,9 +155,3 @@ def _check_lines(config: Config, source: Source) -> None:
             raise InputError(
                 f'{where} names {str(folder / name)!r}, which does not exist; correct it, or {source.name}.data_prefix'
             )
-
-
-def _named(classes: Sequence[str], others: Sequence[str]) -> str:
-    """Classes; of many, those that only they have."""
-    own = [name for name in classes if name not in others]
-    return f'{some(classes)} (with {some(own)})' if own and len(classes) > 5 else some(classes)

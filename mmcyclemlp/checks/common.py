@@ -7,7 +7,7 @@ import time
 import unicodedata
 from contextlib import contextmanager
 from importlib import import_module
-from typing import Any, Iterable, Iterator, List, Sequence, Tuple, TypeVar
+from typing import Any, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple, TypeVar
 
 from mmengine import Config
 from mmengine.dist import is_main_process
@@ -83,6 +83,34 @@ def check_heads(config: Config, name: str, classes: Sequence[str]) -> None:
                 f'expected as many classes of {place} as of {name}, but they have {head["num_classes"]} and '
                 f'{len(classes)} ({some(classes)}); set {place}.num_classes={len(classes)}'
             )
+
+
+def trained_classes(checkpoint: Optional[Mapping[str, Any]]) -> Tuple[str, ...]:
+    """The classes that a checkpoint says it was trained on; empty if it does not."""
+    meta = (checkpoint or {}).get('meta')
+    found = (meta.get('dataset_meta') or {}).get('classes') if isinstance(meta, dict) else None
+    return tuple(map(str, found or ()))
+
+
+def check_same(named: Sequence[Tuple[str, Sequence[str]]], remedy: str) -> None:
+    """Raise InputError, ending with ``remedy``, unless the classes of all that are named are the first's, in order."""
+    for other, classes in named[1:]:
+        first, expected = named[0]
+        if tuple(classes) != tuple(expected):
+            alike = look_alike(expected, classes)
+            if alike:
+                expected, classes = (tuple(map(ascii, names)) for names in (expected, classes))
+            raise InputError(
+                f'expected the classes of {first}, {_beside(expected, classes)}, but {other} has '
+                f'{_beside(classes, expected)}{DIFFERING if alike else ""}, and their labels would not be the same; '
+                f'{remedy}'
+            )
+
+
+def _beside(classes: Sequence[str], others: Sequence[str]) -> str:
+    """Classes; of many, those that only they have."""
+    own = [name for name in classes if name not in others]
+    return f'{some(classes)} (with {some(own)})' if own and len(classes) > 5 else some(classes)
 
 
 def some(items: Sequence[Any], most: int = 5) -> str:

@@ -3,7 +3,7 @@
 from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Iterator, Optional, Sequence, Set
+from typing import Any, Iterator, Mapping, Optional, Sequence, Set, Tuple
 
 from mmengine import Config, registry
 
@@ -11,7 +11,7 @@ from mmcyclemlp.config.keys import section_arguments
 from mmcyclemlp.config.walk import datasets, name_of, walk
 from mmcyclemlp.errors import InputError
 
-from .common import check_heads, heads, some, warn
+from .common import check_heads, check_same, heads, some, trained_classes, warn
 
 ALIKE = 0.92  # a slip of a letter; no variable of the libraries' configs is so close to a key
 SCOPES = ('mmdet', 'mmpretrain', 'mmseg')
@@ -21,13 +21,14 @@ COCO_ITEMS = ('mAP', 'mAP_50', 'mAP_75', 'mAP_s', 'mAP_m', 'mAP_l')
 IOU_ITEMS = {'mIoU': ('mIoU', 'mAcc'), 'mDice': ('mDice', 'mAcc'), 'mFscore': ('mFscore', 'mPrecision', 'mRecall')}
 
 
-def check_consistency(config: Config, *splits: str) -> None:
+def check_consistency(config: Config, *splits: str, checkpoint: Optional[Mapping[str, Any]] = None) -> None:
     """Check a config before the data of its ``splits`` (``train``, ``val``, ``test``) are looked at.
 
     Raises:
-        InputError: text in place of a tuple of classes; fewer colours than classes; a detector with another number of
-            classes than its data; a softmax over one class; an evaluator of another task; for training, ``save_best``
-            of what the evaluator does not give, and a batch of one where batch norm needs two.
+        InputError: text in place of a tuple of classes; fewer colours than classes; of detection and segmentation,
+            other classes in training than in ``splits``, or those of ``checkpoint`` in another order; a detector with
+            another number of classes than its data; a softmax over one class; an evaluator of another task; for
+            training, ``save_best`` of what the evaluator does not give, and a batch of one where batch norm needs two.
     """
     read = section_arguments((), config, config.get('default_scope'))[0]
     for key in set(config) - read:
@@ -36,6 +37,8 @@ def check_consistency(config: Config, *splits: str) -> None:
     for split in ('train', 'val', 'test'):
         for name, section, _ in datasets(config, split):
             _check_dataset(config, name, section)
+    if config.get('default_scope') in ('mmdet', 'mmseg') and 'language_model' not in (config.get('model') or {}):
+        _check_classes(config, splits, trained_classes(checkpoint))
     for split in splits:
         _check_evaluator(config, split)
         _check_counts(config, split)
@@ -65,6 +68,24 @@ def _check_dataset(config: Config, name: str, section: dict) -> None:
     counts = 'Panoptic' not in name_of(section) and 'language_model' not in (config.get('model') or {})
     if counts and config.get('default_scope') == 'mmdet':
         check_heads(config, name, classes)
+
+
+def _check_classes(config: Config, splits: Sequence[str], trained: Tuple[str, ...]) -> None:
+    registry = import_module(f'{config.default_scope}.registry').DATASETS
+    named = []
+    for split in dict.fromkeys(['train', *splits]):
+        for name, section, _ in datasets(config, split):
+            kind = registry.get(section['type']) if isinstance(section.get('type'), str) else section.get('type')
+            own, default = section.get('metainfo') or {}, getattr(kind, 'METAINFO', {})
+            classes = own.get('classes', default.get('classes'))
+            if isinstance(classes, (list, tuple)):
+                named.append((name, tuple(map(str, classes))))
+    check_same(named, 'give all the same metainfo.classes')
+    for name, classes in named[-1:] if trained else ():
+        if sorted(classes) == sorted(trained):
+            check_same([('the checkpoint', trained), (name, classes)], f'set {name}.metainfo.classes')
+        else:
+            warn(f'the checkpoint was trained on the classes {some(trained)}, but {name} has {some(classes)}')
 
 
 def _check_softmax(config: Config) -> None:

@@ -10,7 +10,7 @@ from mmengine import Config
 from PIL import Image
 
 from mmcyclemlp.config.walk import metrics, walk
-from mmcyclemlp.datasets.masks import BYTE_MODES, Labels, check_upright
+from mmcyclemlp.datasets.masks import BYTE_MODES, Labels, check_upright, read_mask
 from mmcyclemlp.errors import InputError
 from mmcyclemlp.images import UNREADABLE
 
@@ -32,6 +32,7 @@ class Source(NamedTuple):
     names: Sequence[str]  # of the classes in the files
     learnt: Sequence[str]  # of the classes that are learnt; the files may hold more
     suffixes: Dict[str, int]  # of the files beside the images, which are not read
+    listed: str  # the file of names, if any
 
 
 def mask_sources(config: Config, *splits: str) -> Iterator[Source]:
@@ -56,6 +57,12 @@ def mask_sources(config: Config, *splits: str) -> Iterator[Source]:
                     f'expected images for {name} in {error.filename or error}, which does not exist; put the dataset '
                     'there, or correct its data_root and data_prefix'
                 ) from error
+            except (AssertionError, ValueError) as error:
+                raise InputError(
+                    f'expected folders of images and masks for {name}, but got data_prefix={dataset.data_prefix} '
+                    f'and ann_file={dataset.ann_file!r} ({error}); set data_prefix=dict(img_path=FOLDER, '
+                    'seg_map_path=FOLDER), and the list of names that there is, if any'
+                ) from error
             items = dataset.data_list  # get_data_info would copy each
             suffixes = _other_suffixes(dataset)
             if not items or any('seg_map_path' not in item for item in items):
@@ -78,6 +85,7 @@ def mask_sources(config: Config, *splits: str) -> Iterator[Source]:
                 classes,
                 dataset.metainfo['classes'],
                 suffixes,
+                dataset.ann_file,
             )
 
 
@@ -104,14 +112,23 @@ def check_masks(config: Config, *splits: str) -> None:
                 f'{len(source.pairs):,} are not there, such as {mask} for {image}'
                 + (f', where there are {_counted(there)}' if there else '')
                 + '; add them, or correct data_prefix and seg_map_suffix of the dataset'
+                + (f', or {source.listed}, which lists names without suffix' if source.listed else '')
             )
         check_heads(config, source.name, source.learnt)
         masks = [mask for _, mask in source.pairs]
         counts, looked = count_values(sampled(masks, SAMPLE))
+        if not looked:
+            read_mask(masks[0], source.labels)  # which says why not
         told = about_values(counts, source.labels, source.names)
         # That a few masks lack some of many classes means nothing.
         if told and (looked == len(masks) or np.count_nonzero(counts) < 3):
             warn(f'{source.name}: in {looked:,} of {len(masks):,} masks, {told}')
+        others = np.flatnonzero((counts > 0) & ~source.labels.allowed)
+        if others.size:
+            warn(
+                f'{source.name}: in {looked:,} masks, {counts[others].sum() / counts.sum():.0%} of the pixels hold '
+                f'values of no class, {some(others)}; expected {source.labels}'
+            )
         if source.name.startswith('train'):
             check_batch(config, len(source.pairs))
 
