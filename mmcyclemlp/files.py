@@ -1,5 +1,6 @@
 """Writing files so that a reader, or a killed process, never leaves half of one."""
 
+import errno
 import fcntl
 import json
 import os
@@ -40,20 +41,28 @@ def written_whole(path: Union[str, os.PathLike]) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def make_folder(folder: Union[str, os.PathLike], option: str) -> Path:
+    """Make a folder to write to, unless it is there; InputError names the ``option`` that gives another."""
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        raise InputError(
+            f'expected a folder to write to, but {folder} cannot be used ({error.strerror}); give another by {option}'
+        ) from error
+    return folder
+
+
 def claim(folder: Union[str, os.PathLike]) -> None:
     """Make a folder and keep it to this process until it ends, however it ends; remove what a killed one half wrote.
 
     Raises:
         InputError: it cannot be made or written to, or another process holds it.
     """
-    folder = Path(folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        file = (folder / '.lock').open('a')
-    except OSError as error:
-        raise InputError(
-            f'expected a folder to write to, but {folder} cannot be used ({error.strerror}); give another by --work-dir'
-        ) from error
+    folder = make_folder(folder, '--work-dir')
+    file = (folder / '.lock').open('a')
     try:
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # unlike flock's, not inherited by processes that load data
     except OSError as error:

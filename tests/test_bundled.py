@@ -1,5 +1,6 @@
 """The small weights that come with the package: what they say of data they have not seen."""
 
+import csv
 import hashlib
 
 import numpy as np
@@ -48,6 +49,14 @@ def test_digits():
     assert sum(label == item['gt_label'] for label, item in zip(found, items)) >= 355  # of 359
     prediction = predictor('digits')(items[7]['img'])[0]
     assert prediction.to_dict()['pred_class'] == str(items[7]['gt_label'])
+
+
+def test_digits_at_other_scales(tool, tmp_path):
+    config, weights = REPO / 'configs/cyclemlp/digits_nano.py', zoo.BUNDLED / zoo.ZOO['digits'].url
+    assert tool(tmp_path, 'analysis/scales.py', config, weights, '--scales', 0.5, 1, '--work-dir', 'out')[0] == 0
+    half, whole = csv.DictReader((tmp_path / 'out/scales.csv').open())
+    assert float(whole['accuracy/top1']) == pytest.approx(zoo.ZOO['digits'].top1, abs=0.3)
+    assert float(half['accuracy/top1']) < float(whole['accuracy/top1'])
 
 
 @NEEDS_OPERATORS

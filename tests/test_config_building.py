@@ -93,6 +93,7 @@ def test_other_commands_say_it_too(told, tmp_path, name):
             'train_dataloader = dict(num_workers=-1)',
             'the config cannot be built (ValueError: num_workers option should',
         ),
+        ('train_dataloader = dict(dataset=dict(indices=0))', 'train_dataloader.dataset cannot be built (ValueError'),
         ("randomness = dict(seed='x')", 'the config cannot be built (TypeError: Cannot cast'),
         (
             'train_dataloader = dict(batch_size=5000, drop_last=True)',

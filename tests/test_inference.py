@@ -536,7 +536,7 @@ def test_results_go_to_the_work_dirs(folder, infer):
     'args, sentence',
     [
         (['photos', '--out', 'photos'], 'another folder than that of the inputs, but both are photos'),
-        (['photos', '--out', 'few.json'], r'few.json cannot be made \(File exists\)'),
+        (['photos', '--out', 'few.json'], r'few.json cannot be used \(File exists\)'),
         (['none.png'], 'none.png does not exist'),
         (['empty'], 'expected images in empty, but it holds no file'),
         (['photos', '--batch-size', 0], '--batch-size expects a number from 1 up, got 0'),

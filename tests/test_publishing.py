@@ -85,6 +85,11 @@ def test_wrong_arguments(run, tool):
         2,
         f'error: expected a checkpoint file, but {folder}/absent.pth does not exist; check the path\n',
     )
+    other = REPO / 'mmcyclemlp/checkpoints/weights/digits_nano-646e2451.safetensors'
+    code, _, error = tool(folder, 'publish.py', REPO / 'configs/cyclemlp/digits_b1.py', other)
+    assert code == 2 and 'holds CycleMLP nano, the config builds CycleMLP b1; take the config of this' in error
     (folder / 'file').touch()
     code, _, error = tool(folder, 'publish.py', CONFIG, folder / 'epoch_2.pth', '--out', folder / 'file')
-    assert code == 2 and error.startswith(f'error: could not write to {folder}/file (File exists); give another folder')
+    assert code == 2 and error.startswith(
+        f'error: expected a folder to write to, but {folder}/file cannot be used (File exists)'
+    )

@@ -121,7 +121,7 @@ model = dict(_delete_=True, type='SegTTAModel', module=_base_.model)
     [
         (['none.py', 'work_dirs/small/iter_6.pth'], r'none.py does not exist'),
         (['small.py', 'none.pth'], r'none.pth does not exist'),
-        (['small.py', 'work_dirs/small/iter_6.pth', '--scales', '-1'], r'factors above 0, but got -1'),
+        (['small.py', 'work_dirs/small/iter_6.pth', '--scales', '-1'], r'factors above 0 and up to 100, but got -1'),
         ([CONFIGS / 'cyclemlp/digits_b1.py', 'work_dirs/small/iter_6.pth', '--flip'], r'how predictions are merged'),
     ],
 )

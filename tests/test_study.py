@@ -395,6 +395,9 @@ def test_broken_yaml_is_refused_in_a_sentence(tmp_path):
     with pytest.raises(InputError, match=r'broken.yml is not valid YAML \(.*\); correct it') as error:
         load_study(tmp_path / 'broken.yml')
     assert '\n' not in str(error.value)
+    (tmp_path / 'bytes.yml').write_bytes(b'\xff\xf0\x80')
+    with pytest.raises(InputError, match='bytes.yml holds other bytes'):
+        load_study(tmp_path / 'bytes.yml')
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ the bound is an error, and nothing is written. User errors print one line and ex
 from argparse import Namespace
 
 from mmcyclemlp.config import load_config
+from mmcyclemlp.errors import InputError
 from mmcyclemlp.export.exporting import FORMATS, export
 from mmcyclemlp.export.quantize import calibration, metrics
 from mmcyclemlp.inference.predictor import Predictor
@@ -30,6 +31,8 @@ PARSER.add_argument('--no-check', action='store_true', help='do not compare the 
 
 @command(PARSER)
 def main(args: Namespace) -> None:
+    if args.images < 1:
+        raise InputError(f'--images expects a number from 1 up, got {args.images}')
     config = load_config(args.config, args.cfg_options)
     predictor = Predictor(config, args.checkpoint, device='cpu')
     images = calibration(predictor, config, args.images) if args.precision == 'int8' else None

@@ -19,7 +19,7 @@ from rich.progress import track
 
 from mmcyclemlp.config import load_config
 from mmcyclemlp.errors import InputError, tell
-from mmcyclemlp.files import write_json, written_whole
+from mmcyclemlp.files import make_folder, write_json, written_whole
 from mmcyclemlp.inference import media
 from mmcyclemlp.inference.failures import about, bounded_memory
 from mmcyclemlp.inference.predictor import Predictor
@@ -51,12 +51,7 @@ def check_folder(out: Path, inputs: List[Path]) -> None:
     """Refuse to write among the inputs; make the folder."""
     if any(path.resolve().parent == out.resolve() for path in inputs):
         raise InputError(f'--out expects another folder than that of the inputs, but both are {out}; give a new one')
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(
-            f'--out expects a folder to write into, but {out} cannot be made ({error.strerror}); give another'
-        ) from error
+    make_folder(out, '--out')
 
 
 def infer_images(

@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import Any, Dict
 
 import torch
+from mmengine.registry import init_default_scope
 
-from mmcyclemlp.checkpoints import read_checkpoint
+from mmcyclemlp.checkpoints import check_fits, read_checkpoint
 from mmcyclemlp.checkpoints.publishing import in_authors_form, publish
 from mmcyclemlp.config import load_config
 from mmcyclemlp.config.walk import dataset_sections
-from mmcyclemlp.errors import InputError
-from mmcyclemlp.files import written_whole
+from mmcyclemlp.files import make_folder, written_whole
+from mmcyclemlp.inference.predictor import build_model
 from mmcyclemlp.tables import markdown
 from mmcyclemlp.version import __version__
 
@@ -41,10 +42,9 @@ def main(args: Namespace) -> None:
     weights = checkpoint.get('state_dict', checkpoint)
     name = args.name or Path(args.config).stem
     card = card_of(args, config, checkpoint)
-    try:
-        args.out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f'could not write to {args.out} ({error.strerror}); give another folder by --out') from error
+    init_default_scope(config.get('default_scope'))
+    check_fits(build_model(config, 'cpu'), checkpoint, args.checkpoint)
+    make_folder(args.out, '--out')
     meta = dict(card, dataset_meta=checkpoint.get('meta', {}).get('dataset_meta'))
     files = [publish(weights, meta, args.out / f'{name}{suffix}', args.half) for suffix in ('.pth', '.safetensors')]
     if args.original:

@@ -19,6 +19,7 @@ from mmcyclemlp.config import load_config
 from mmcyclemlp.config.edits import edited, launched, work_dir
 from mmcyclemlp.engine import ConsoleRunner
 from mmcyclemlp.errors import InputError
+from mmcyclemlp.files import make_folder
 
 from .arguments import add_config, add_run, command, parser_of
 from .processes import init_processes, leave_processes
@@ -43,6 +44,7 @@ def main(args: Namespace) -> None:
         launched(args.launcher, args.timeout),
         {'load_from': args.checkpoint, 'resume': False},
     )
+    make_folder(config.work_dir, '--work-dir')
     if not config.get('test_dataloader'):
         raise InputError(f'expected a config with a test_dataloader, but {args.config} has none; add one')
     checkpoint = read_checkpoint(args.checkpoint)

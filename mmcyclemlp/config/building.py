@@ -3,6 +3,7 @@
 import inspect
 import re
 import traceback
+from pathlib import Path
 from typing import Optional, Set
 
 from mmengine import Config
@@ -13,6 +14,7 @@ from mmcyclemlp.errors import InputError
 from .keys import classes_of, no_class, section_arguments, unknown_key
 from .walk import walk
 
+PACKAGE = str(Path(__file__).parents[1])
 BUILDERS = ('build', 'from_cfg', 'set_randomness')  # how the names of functions that build begin
 
 
@@ -40,7 +42,8 @@ def about_config(error: BaseException) -> Optional[InputError]:
         section = text.rpartition('but got ')[2].splitlines()[0]
         return InputError(f'a section of the config has no type: {section:.200}; add it')
     called = [frame.f_code.co_filename for frame in frames[builders[-1] + 1 :]]
-    if any(name.endswith('.py') and 'site-packages' not in name for name in called):
+    own = [name for name in called if name.endswith('.py') and 'site-packages' not in name]
+    if any(not name.startswith(PACKAGE) or name == called[-1] for name in own):
         return None
     kinds = [frame.f_locals['cfg'].get('type') for frame in frames if frame.f_code.co_name == 'build_from_cfg']
     places = [path for kind in reversed(kinds) for path, section in walk(config) if section.get('type') == kind]

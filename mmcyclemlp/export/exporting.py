@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.fx.experimental import _config as symbolic
 
 from mmcyclemlp.errors import InputError
+from mmcyclemlp.files import make_folder
 from mmcyclemlp.inference.exported import KEY, Exported, library
 from mmcyclemlp.inference.predictor import Predictor
 
@@ -76,7 +77,7 @@ def export(
         compared = list(islice(calibration, len(SHAPES)))
         calibration = chain(compared, calibration)
     write = dict(onnx=_onnx, openvino=_openvino).get(format, _inductor if format == 'aoti' else _program)
-    out.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(out.parent, 'out')
     with tempfile.TemporaryDirectory(dir=out.parent) as folder, any_size(), warnings.catch_warnings():
         warnings.simplefilter('ignore')  # of the exporters about themselves
         run = write(graph, Path(folder, out.name), calibration)

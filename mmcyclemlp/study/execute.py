@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Callable, Dict, Iterator, List, TextIO
 
 from mmcyclemlp.errors import InputError
+from mmcyclemlp.files import make_folder
 
 from .plan import Run, Study
 from .record import FAILED, FINISHED, STARTED, RunFolder
@@ -131,7 +132,7 @@ def _progress(folder: RunFolder, ahead: List[RunFolder]) -> str:
 @contextlib.contextmanager
 def _locked(work_dir: Path) -> Iterator[TextIO]:
     """Hold the work dir's lock; InputError if another process does."""
-    work_dir.mkdir(parents=True, exist_ok=True)
+    make_folder(work_dir, '--work-dir')
     with (work_dir / '.lock').open('w') as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -12,7 +12,7 @@ from mmengine import Config
 from mmcyclemlp.config import load_config
 from mmcyclemlp.config.walk import walk
 from mmcyclemlp.errors import InputError
-from mmcyclemlp.untrusted import parse_yaml
+from mmcyclemlp.untrusted import parse_yaml, read_text
 
 # Keys and what they hold.
 STUDY_KEYS = dict(
@@ -109,7 +109,7 @@ def load_study(path: Path) -> Study:
 
 
 def _read(path: Path) -> Dict[str, Any]:
-    content = parse_yaml(path.read_text(encoding='utf-8'), str(path))
+    content = parse_yaml(read_text(path), str(path))
     if not isinstance(content, dict) or not isinstance(content.get('runs'), list) or not content['runs']:
         raise InputError(f'expected a study with a list of runs, but {path} has none; see configs/studies')
     return content

@@ -26,6 +26,7 @@ from rich.console import Console
 
 from mmcyclemlp.cli.arguments import command, parser_of
 from mmcyclemlp.errors import InputError
+from mmcyclemlp.files import make_folder
 from mmcyclemlp.tables import markdown, write_csv
 
 # Column -> (its values, what a value is in the file for one in the table, digits).
@@ -93,7 +94,7 @@ def table(costs: Sequence[Cost], columns: dict) -> str:
 def main(args: Namespace) -> int:
     if args.shape and min(args.shape) < 1:
         raise InputError(f'--shape expects height and width in pixels, got {args.shape[0]} {args.shape[1]}')
-    args.out.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(args.out.parent, '--out')
     console, costs = Console(stderr=True), []
     for number, config in enumerate(args.configs, start=1):
         with console.status(f'{number} of {len(args.configs)}: {config}'):

@@ -33,10 +33,11 @@ from mmcyclemlp.config.edits import edited, work_dir
 from mmcyclemlp.config.scales import add_flip, scale_input, test_pipeline
 from mmcyclemlp.engine import ConsoleRunner
 from mmcyclemlp.errors import InputError
-from mmcyclemlp.files import written_whole
+from mmcyclemlp.files import make_folder, written_whole
 from mmcyclemlp.tables import markdown, write_csv
 
 SCALE, TIME = 'scale', 'ms an image'
+LARGEST = 100
 
 PARSER = parser_of(__doc__)
 add_config(PARSER)
@@ -112,9 +113,11 @@ def plot(rows: List[Dict[str, str]], metric: str, path: Path) -> None:
 
 @command(PARSER)
 def main(args: Namespace) -> None:
-    if min(args.scales) <= 0:
+    wrong = next((factor for factor in args.scales if not 0 < factor <= LARGEST), None)
+    if wrong is not None:
         raise InputError(
-            f'--scales expects factors above 0, but got {min(args.scales):g}; 1 is the size that the config tests at'
+            f'--scales expects factors above 0 and up to {LARGEST}, but got {wrong:g}; 1 is the size that the config '
+            'tests at'
         )
     if args.launcher != 'none':
         raise InputError(f'scales.py measures in one process, but got --launcher {args.launcher}; leave it out')
@@ -123,6 +126,7 @@ def main(args: Namespace) -> None:
         work_dir(args.work_dir, args.config, 'scales'),
         {'load_from': args.checkpoint, 'resume': False},
     )
+    folder = make_folder(config.work_dir, '--work-dir')
     test_pipeline(config)
     if args.flip:
         add_flip(deepcopy(config))
@@ -130,10 +134,10 @@ def main(args: Namespace) -> None:
     runner = ConsoleRunner.from_cfg(config)
     runner.give(checkpoint)
     watch = Stopwatch()
-    for hook in [PrepareTTAHook(config.tta_model)] * args.flip + [watch]:
-        runner.register_hook(hook)
+    if args.flip:
+        runner.register_hook(PrepareTTAHook(config.tta_model))
+    runner.register_hook(watch)
     rows = []
-    folder = Path(config.work_dir)
     for factor in args.scales:
         rows.append(measure(runner, watch, config, factor, args.flip))
         write_csv(folder / 'scales.csv', list(dict.fromkeys(name for row in rows for name in row)), rows)
