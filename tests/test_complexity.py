@@ -105,8 +105,8 @@ def test_a_step_is_taken_at_that_size(config, text, scope):
 
 
 def test_a_config_of_no_task_is_refused(config):
-    with pytest.raises(InputError, match="default_scope mmpretrain, mmdet, mmseg, but .* has 'mmpose'"):
-        measuring.measure(config("default_scope = 'mmpose'\n"))
+    with pytest.raises(InputError, match="default_scope mmpretrain, mmdet, mmseg, but .* has 'mmengine'"):
+        measuring.measure(config("default_scope = 'mmengine'\n"))
 
 
 @pytest.mark.slow
