@@ -1,5 +1,6 @@
 """Runs that are interrupted and resumed; the long form of it is `make soak`."""
 
+import multiprocessing
 import os
 import shutil
 import signal
@@ -49,15 +50,21 @@ def test_a_killed_run_ends_as_one_that_never_stopped(straight, name, number, whe
     assert differences(whole, folder / work_dir) == []
 
 
+def signal_all(number):
+    processes = [os.getpid(), *(child.pid for child in multiprocessing.active_children())]
+    subprocess.run(['kill', f'-{number}', *map(str, processes)], check=True)
+
+
 def told_to_stop(number):
-    """Send a signal to this process in its sixth iteration, the second of the second epoch."""
+    """Send a signal to this process and those that load its data in its sixth iteration, the second of the second
+    epoch, from another process, as Slurm does."""
 
     def prepare():
         before = RandomStatesHook.before_train_iter
 
         def sixth(self, runner, batch_idx, data_batch=None):
             if runner.iter == 5:
-                os.kill(os.getpid(), number)
+                signal_all(number)
             before(self, runner, batch_idx, data_batch)
 
         RandomStatesHook.before_train_iter = sixth
@@ -82,7 +89,7 @@ def told_to_stop_in_validation():
 
     def run_iter(self, index, batch):
         if self.runner.epoch == 2 and index == 0:
-            os.kill(os.getpid(), signal.SIGTERM)
+            signal_all(signal.SIGTERM)
         before(self, index, batch)
 
     ValLoop.run_iter = run_iter

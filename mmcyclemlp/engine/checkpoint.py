@@ -161,10 +161,9 @@ class EndHook(Hook):
         process, before = os.getpid(), {}
 
         def take(number: int, frame: Any) -> None:
-            if os.getpid() != process:  # one that loads data: its parent ends it
-                if number == signal.SIGTERM:
-                    os._exit(128 + number)
-            elif not self._signal:
+            if os.getpid() != process:  # one that loads data, see Obedient
+                return
+            if not self._signal:
                 self._signal, self._since = number, time.monotonic()
             elif time.monotonic() - self._since > AGAIN:
                 os._exit(128 + number)

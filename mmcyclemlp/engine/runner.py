@@ -7,6 +7,7 @@ from mmengine.hooks import EMAHook
 from mmengine.logging import MMLogger
 from mmengine.runner import IterBasedTrainLoop, Runner
 from mmengine.runner.checkpoint import _load_checkpoint, _load_checkpoint_to_model
+from torch.utils.data import DataLoader
 
 from mmcyclemlp.checkpoints import check_any_fits, check_fits, load_strictly, register_safe_loader, unwrapped
 from mmcyclemlp.errors import InputError
@@ -14,6 +15,7 @@ from mmcyclemlp.errors import InputError
 from .checkpoint import EndHook, progress, run_of
 from .randomness import RandomStatesHook
 from .sharding import divide_state, divided, gathered, is_sharded
+from .workers import Obedient
 
 # What mmengine says about itself in every run.
 NOISE = (
@@ -145,6 +147,14 @@ class ConsoleRunner(Runner):
         if due and self.message_hub.runtime_info.get('scored') != done:
             self.logger.info('The validation that was cut off is done first')
             self.val_loop.run()
+
+    @staticmethod
+    def build_dataloader(*args: Any, **kwargs: Any) -> DataLoader:
+        """As mmengine's, with workers that only their parent ends."""
+        loader = Runner.build_dataloader(*args, **kwargs)
+        if loader.num_workers:
+            loader.worker_init_fn = Obedient(loader.worker_init_fn)
+        return loader
 
     def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
         """As mmengine's, with filters on what goes to the console."""
