@@ -26,7 +26,7 @@ def check_scopes(config: Config) -> None:
     if default is not None and default not in LIBRARIES and not (isinstance(default, str) and find_spec(default)):
         raise InputError(f'default_scope is {default!r}; expected mmpretrain, mmdet or mmseg, the library of the task')
     scopes = {section[key] for _, section in walk(config) for key in ('default_scope', '_scope_') if key in section}
-    for scope in sorted(scopes & set(LIBRARIES)):
+    for scope in sorted(scopes & set(LIBRARIES) - {'mmengine', 'mmcv'}):  # which have no models of their own
         check_library(scope)
         reason = library_reason(scope)
         if reason is not None:
