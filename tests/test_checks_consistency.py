@@ -88,6 +88,8 @@ def test_counts_are_from_one_up(place, value):
     config = segmentation()
     config.merge_from_dict({place: value})
     refused(config, f'{place} is {value!r}; expected a whole number from 1 up')
+    config.merge_from_dict({place: 1, 'train_cfg.max_iters': 4e4})
+    check_consistency(config, 'train', 'val')
 
 
 def test_no_more_classes_are_asked_for_than_there_are():

@@ -125,7 +125,8 @@ def _check_counts(config: Config, split: str) -> None:
     for place, keys in places.items():
         for key in keys:
             value = (config.get(place) or {}).get(key, 1)
-            if type(value) is not int or value < 1:
+            whole = isinstance(value, float) and value.is_integer() and place.endswith('_cfg')  # as in max_iters=4e4
+            if (type(value) is not int and not whole) or value < 1:
                 raise InputError(f'{place}.{key} is {value!r}; expected a whole number from 1 up')
     for metric in _metrics(config, split) if config.get('default_scope') == 'mmpretrain' else ():
         topk = metric.get('topk', 1)

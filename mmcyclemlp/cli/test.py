@@ -44,11 +44,11 @@ def main(args: Namespace) -> None:
         launched(args.launcher, args.timeout),
         {'load_from': args.checkpoint, 'resume': False},
     )
-    make_folder(config.work_dir, '--work-dir')
     if not config.get('test_dataloader'):
         raise InputError(f'expected a config with a test_dataloader, but {args.config} has none; add one')
     checkpoint = read_checkpoint(args.checkpoint)
     check_data(config, 'test', checkpoint=checkpoint)
+    make_folder(config.work_dir, '--work-dir')
     runner = ConsoleRunner.from_cfg(config)
     runner.give(checkpoint)
     metrics = {name: float(value) for name, value in runner.test().items() if isinstance(value, Real)}

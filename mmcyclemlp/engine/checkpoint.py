@@ -3,10 +3,11 @@
 import os
 import re
 import signal
+import threading
 import time
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Dict, Iterator, Optional
+from typing import Any, Callable, Dict, Iterator, Optional
 
 import torch
 from mmengine.dist import all_reduce, get_world_size, is_main_process
@@ -227,3 +228,27 @@ class EndHook(Hook):
         meta = dict(epoch=runner.epoch, iter=done, batches=batches)
         runner.save_checkpoint(runner.work_dir, STOPPED, meta=meta, by_epoch=False)
         raise RunStopped(number, f'{runner.work_dir}/{STOPPED}')
+
+
+class Obedient:
+    """``worker_init_fn`` by which SIGTERM ends a worker only if its parent sent it.
+
+    Slurm, systemd and ``pkill`` signal all processes of a run at once. PyTorch's workers would end, and their parent
+    with an error before it has saved.
+    """
+
+    def __init__(self, before: Optional[Callable[[int], None]]):
+        self.before = before
+
+    def __call__(self, worker_id: int) -> None:
+        if self.before is not None:
+            self.before(worker_id)
+        if hasattr(signal, 'sigwaitinfo'):  # which tells the sender; a Mac has none
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+            threading.Thread(target=_wait_for, args=(os.getppid(),), daemon=True).start()
+
+
+def _wait_for(parent: int) -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
+        pass
+    os._exit(0)

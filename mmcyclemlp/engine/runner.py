@@ -12,10 +12,9 @@ from torch.utils.data import DataLoader
 from mmcyclemlp.checkpoints import check_any_fits, check_fits, load_strictly, register_safe_loader, unwrapped
 from mmcyclemlp.errors import InputError
 
-from .checkpoint import EndHook, progress, run_of
+from .checkpoint import EndHook, Obedient, progress, run_of
 from .randomness import RandomStatesHook
 from .sharding import divide_state, divided, gathered, is_sharded
-from .workers import Obedient
 
 # What mmengine says about itself in every run.
 NOISE = (
