@@ -248,6 +248,11 @@ def data_options(folder):
             ['test.py', 'tiny.py', 'work_dirs/tiny/epoch_2.pth', '--out', 'none/metrics.json'],
             r'none is no folder',
         ),
+        (
+            None,
+            ['test.py', 'tiny.py', 'work_dirs/tiny/epoch_2.pth', '--work-dir', 'tiny.py'],
+            r'a folder to write to, but tiny.py cannot be used \(File exists\); give another by --work-dir',
+        ),
     ],
 )
 def test_user_errors_print_one_line_and_exit_with_status_2(trained, tool, prepare, args, sentence):

@@ -215,6 +215,8 @@ def test_int8_is_calibrated_by_the_training_images(folder, tmp_path, monkeypatch
         (['--precision', 'bf16', '--out', 'm.onnx'], 'expected precision fp32 or int8 for onnx, got bf16'),
         (['--cfg-options', 'default_scope=mmagic', '--out', 'm.onnx'], "of mmdet, .* default_scope='mmagic'"),
         (['--cfg-options', 'model.type=Nobody', '--out', 'm.onnx'], 'Nobody'),
+        (['--precision', 'int8', '--images', '0', '--out', 'm.onnx'], '--images expects a number from 1 up, got 0'),
+        (['--out', 'classifier.py/m.onnx'], r'classifier.py cannot be used \(File exists\); give another by out'),
     ],
 )
 def test_wrong_arguments_are_told(folder, args, sentence, monkeypatch, capsys):
