@@ -11,7 +11,7 @@ from mmengine.registry import DefaultScope
 
 from mmcyclemlp.errors import InputError
 
-from .keys import classes_of, no_class, section_arguments, unknown_key
+from .keys import classes_of, no_class, unknown_key
 from .walk import walk
 
 PACKAGE = str(Path(__file__).parents[1])
@@ -34,7 +34,8 @@ def about_config(error: BaseException) -> Optional[InputError]:
         if text == 'None is not a callable object':  # so mmengine says it of an optimizer
             return _no_class(config, scope)
         if found := re.search(r"(\w+)(?:\.__init__)?\(\) got an unexpected keyword argument '(\w+)'", text):
-            return _unknown_key(config, scope, *found.groups())
+            if told := _unknown_key(config, scope, *found.groups()):
+                return told
         if found := re.search(r'(\w+)\.__init__\(\) missing \d+ required .*arguments?: (.+)', text):
             places = [path for path, section in walk(config) if found[1] in _names(section, scope)]
             return InputError(f'{places[0]} needs {found[2]}; add it') if places else None
@@ -61,13 +62,10 @@ def _no_class(config: Config, scope: Optional[str], name: Optional[str] = None) 
 
 
 def _unknown_key(config: Config, scope: Optional[str], kind: str, key: str) -> Optional[InputError]:
-    places = [
-        (path, section)
-        for path, section in walk(config)
-        if key in section and key not in section_arguments(tuple(filter(None, path.split('.'))), section, scope)[0]
-    ]
+    places = [(path, section) for path, section in walk(config) if key in section]
     places.sort(key=lambda place: kind not in _names(place[1], scope))
-    return InputError(unknown_key(config, places[0][0], key, scope)) if places else None
+    sentences = (unknown_key(config, path, key, scope) for path, _ in places)
+    return next((InputError(told) for told in sentences if told), None)
 
 
 def _names(section: dict, scope: Optional[str]) -> Set[str]:

@@ -120,12 +120,14 @@ def places_of(config: Config, key: str) -> List[str]:
     return [f'{path}.{key}' if path else key for path, section in read_sections(config) if key in section]
 
 
-def unknown_key(config: Config, path: str, key: str, scope: Optional[str]) -> str:
-    """The sentence for a ``key`` of the section at a dotted ``path`` that nothing reads."""
+def unknown_key(config: Config, path: str, key: str, scope: Optional[str]) -> Optional[str]:
+    """The sentence for a ``key`` of the section at a dotted ``path`` that nothing reads; None if it may be read."""
     section = next(found for where, found in walk(config) if where == path)
     accepted, takes_more = section_arguments(tuple(filter(None, path.split('.'))), section, scope)
     candidates = accepted | (set(section) - {key})
     near = get_close_matches(key, candidates, 1, 0.8 if takes_more else 0.6)
+    if key in accepted or (takes_more and not near):
+        return None
     dotted = f'{path}.' if path else ''
     elsewhere = [place for place in places_of(config, key) if place != dotted + key]
     if near or elsewhere:

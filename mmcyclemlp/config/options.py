@@ -1,6 +1,5 @@
 """``--cfg-options``: merged into a config after a check of every key; unknown keys are rejected."""
 
-from difflib import get_close_matches
 from typing import Any, Dict, List, Optional
 
 from mmengine import Config, DictAction
@@ -8,7 +7,7 @@ from mmengine.registry import DefaultScope
 
 from mmcyclemlp.errors import InputError
 
-from .keys import classes_of, is_read, no_class, places_of, read_sections, section_arguments, unknown_key
+from .keys import classes_of, is_read, no_class, places_of, read_sections, unknown_key
 
 
 class Typed(str):
@@ -88,14 +87,11 @@ def _check_place(config: Config, key: str, value: Any) -> None:
 
 def _check_key(config: Config, path: List[str], key: str, scope: Optional[str]) -> None:
     """Raise InputError if nothing would read a new ``key`` of the section at ``path``."""
-    found = _found(config, path)
-    section = found[-1] if found else config
-    if len(found) < len(path) or key == '_delete_':
+    if len(_found(config, path)) < len(path) or key == '_delete_':
         return
-    accepted, takes_more = section_arguments(tuple(path), section, scope)
-    if key in accepted or (takes_more and not get_close_matches(key, accepted | (set(section) - {key}), 1, 0.8)):
-        return
-    raise InputError(f'--cfg-options {unknown_key(config, ".".join(path), key, scope)}')
+    told = unknown_key(config, '.'.join(path), key, scope)
+    if told:
+        raise InputError(f'--cfg-options {told}')
 
 
 def _check_type(config: Config, path: List[str], scope: Optional[str]) -> None:
