@@ -8,6 +8,7 @@ from argparse import Action, ArgumentParser, Namespace, RawDescriptionHelpFormat
 from typing import Any, Callable, Optional, Sequence
 
 from mmcyclemlp.config.building import about_config
+from mmcyclemlp.config.first_batch import about_first_batch
 from mmcyclemlp.config.options import Typed
 from mmcyclemlp.errors import InputError, tell
 
@@ -25,8 +26,8 @@ def command(parser: ArgumentParser) -> Callable[[Callable[[Namespace], Optional[
             parser.prog = os.path.basename(sys.argv[0])
             try:
                 return main(parser.parse_args(argv)) or 0
-            except (AssertionError, KeyError, TypeError, ValueError) as error:
-                told = error if isinstance(error, InputError) else about_config(error)
+            except Exception as error:
+                told = error if isinstance(error, InputError) else about_config(error) or about_first_batch(error)
                 if told is None:
                     raise
                 if os.environ.get('RANK', '0') != '0':

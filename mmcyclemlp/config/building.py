@@ -4,7 +4,7 @@ import inspect
 import re
 import traceback
 from pathlib import Path
-from typing import Optional, Set
+from typing import Optional, Sequence, Set
 
 from mmengine import Config
 from mmengine.registry import DefaultScope
@@ -43,14 +43,19 @@ def about_config(error: BaseException) -> Optional[InputError]:
         section = text.rpartition('but got ')[2].splitlines()[0]
         return InputError(f'a section of the config has no type: {section:.200}; add it')
     called = [frame.f_code.co_filename for frame in frames[builders[-1] + 1 :]]
-    own = [name for name in called if name.endswith('.py') and 'site-packages' not in name]
-    if any(not name.startswith(PACKAGE) or name == called[-1] for name in own):
+    if is_own(called):
         return None
     kinds = [frame.f_locals['cfg'].get('type') for frame in frames if frame.f_code.co_name == 'build_from_cfg']
     places = [path for kind in reversed(kinds) for path, section in walk(config) if section.get('type') == kind]
     reason = ' '.join(text.split())
     place = next(filter(None, places), 'the config')
     return InputError(f'{place} cannot be built ({type(error).__name__}: {reason:.200}); correct it')
+
+
+def is_own(called: Sequence[str]) -> bool:
+    """Whether an error that passed through files, the last one last, is of the user's own code, or arose in ours."""
+    own = [name for name in called if name.endswith('.py') and 'site-packages' not in name and 'lib/python' not in name]
+    return any(not name.startswith(PACKAGE) or name == called[-1] for name in own)
 
 
 def _no_class(config: Config, scope: Optional[str], name: Optional[str] = None) -> Optional[InputError]:

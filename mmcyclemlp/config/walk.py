@@ -6,6 +6,8 @@ from typing import Any, Dict, Iterator, List, Sequence, Tuple
 
 from mmengine import Config
 
+from mmcyclemlp.errors import InputError
+
 
 def walk(section: Any, path: str = '') -> Iterator[Tuple[str, dict]]:
     """Every section (dict) at and below ``section``, in lists and tuples too, with its dotted path; the outer first."""
@@ -45,9 +47,19 @@ def dataset_sections(config: Config, split: str) -> Iterator[Tuple[str, dict]]:
 
 
 def datasets(config: Config, split: str) -> Iterator[Tuple[str, dict, List[dict]]]:
-    """The datasets of a split, unwrapped: dotted path, section, transforms from its own to the outermost."""
+    """The datasets of a split, unwrapped: dotted path, section, transforms from its own to the outermost.
+
+    Raises:
+        InputError: a transform is text, as mmengine reads ``--cfg-options ...pipeline="[dict(...)]"``.
+    """
     sections = dict(dataset_sections(config, split))
     for path, section in sections.items():
+        for i, step in enumerate(section.get('pipeline', ())):
+            if isinstance(step, str):
+                raise InputError(
+                    f"expected a transform such as dict(type='Resize') in {path}.pipeline.{i}, but got the text "
+                    f'{step!r}; write the pipeline into a config file'
+                )
         if not {'dataset', 'datasets'} & set(section):
             around = [other for name, other in sections.items() if f'{path}.'.startswith(f'{name}.')]
             yield path, section, [step for each in reversed(around) for step in each.get('pipeline', ())]

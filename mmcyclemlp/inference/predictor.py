@@ -18,6 +18,7 @@ from mmengine.structures import BaseDataElement
 from mmcyclemlp.checkpoints import load_strictly, read_checkpoint
 from mmcyclemlp.checkpoints.state_dicts import first
 from mmcyclemlp.config import load_config
+from mmcyclemlp.config.first_batch import PACKING
 from mmcyclemlp.config.walk import dataset_sections, name_of
 from mmcyclemlp.errors import InputError
 
@@ -149,7 +150,10 @@ class Predictor:
 
     def _prepare(self, image: np.ndarray) -> dict:
         pixels = image if self.reads_bgr else np.ascontiguousarray(image[..., ::-1])
-        return self.pipeline(dict(img=pixels, img_shape=image.shape[:2], ori_shape=image.shape[:2]))
+        item = self.pipeline(dict(img=pixels, img_shape=image.shape[:2], ori_shape=image.shape[:2]))
+        if 'inputs' not in item:
+            raise InputError(f'the test pipeline gives no inputs; let it end with {PACKING}')
+        return item
 
     def _predict(self, batch: List[Tuple[Picture, dict]], failed: Failed) -> Iterator[Prediction]:
         try:

@@ -151,6 +151,11 @@ class CycleMLP(BaseModule):
                 cast(CycleBlock, block).with_cp = enable
 
     def _check_image(self, x: Tensor) -> None:
+        if not isinstance(x, Tensor):
+            raise InputError(
+                f'CycleMLP takes a batch of images, a tensor [B, {self.in_channels}, H, W], got a {type(x).__name__}; '
+                'let a data_preprocessor make it'
+            )
         if x.dim() != 4 or x.shape[1] != self.in_channels or min(x.shape[2:]) < MIN_SIZE:
             raise InputError(
                 f'CycleMLP takes images [B, {self.in_channels}, H, W] with H and W at least {MIN_SIZE}, '

@@ -1,0 +1,98 @@
+"""What parts of a config raise that do not fit each other, when the first batch reaches them, as a sentence that says
+where."""
+
+import inspect
+import re
+import traceback
+from pathlib import Path
+from types import FrameType
+from typing import Any, List, Optional
+
+from mmengine.runner import BaseLoop, Runner
+from torch import Tensor
+
+from mmcyclemlp.errors import InputError
+
+from .building import is_own
+from .keys import classes_of
+from .walk import walk
+
+PACKING = 'PackInputs, PackDetInputs or PackSegInputs'  # in mmpretrain, mmdet and mmseg
+
+
+def about_first_batch(error: BaseException) -> Optional[InputError]:
+    """The sentence for an error of a pipeline, or of the model in the first batch of a loop; None for one that arose
+    elsewhere or later, or in code of the user's own. The traceback goes to a file beside the log."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    owners = [frame.f_locals.get('self') for frame in frames]
+    runner = next((owner for owner in owners if isinstance(owner, Runner)), None)
+    # Validation is within training: the last one.
+    loop = next((owner for owner in reversed(owners) if isinstance(owner, BaseLoop)), None)
+    if runner is None or loop is None:
+        return None
+    text = ''.join(traceback.format_exception(error))  # that of a process that loads data is in it
+    if re.search("out of memory|can't allocate memory|bad_alloc", str(error)):
+        return InputError(
+            f'a batch of {loop.dataloader.batch_size} images needs more memory than there is; lower batch_size or the '
+            'sizes of images, train with --amp, or set model.backbone.with_cp=True'
+        )
+    steps = [i for i, frame in enumerate(frames) if frame.f_code.co_name == 'run_iter']
+    if not steps:
+        told = _about_pipeline(runner, loop, text)
+    elif frames[steps[0]].f_locals.get('idx') or getattr(loop, 'iter', 0):
+        return None
+    else:
+        told = _about_model(runner, frames[steps[0] + 1 :], ' '.join(f'{type(error).__name__}: {error}'.split()))
+    if told is None:
+        return None
+    file = Path(runner.log_dir) / 'traceback.txt'
+    file.write_text(text)
+    return InputError(f'{told}; the traceback is in {file}')
+
+
+def _about_pipeline(runner: Runner, loop: BaseLoop, text: str) -> Optional[str]:
+    calls = re.findall(r'File "(.+)", line (\d+), in ', text.rpartition('Original Traceback')[2])
+    if is_own([file for file, _ in calls]):
+        return None
+    reason = (re.findall(r'^[\w.]+: .+', text, re.MULTILINE) or text.split())[-1]
+    name = next(
+        f'{split}_dataloader' for split in ('train', 'val', 'test') if getattr(runner, f'_{split}_loop') is loop
+    )
+    for path, section in walk(runner.cfg[name], name):
+        if 'pipeline' not in path.split('.'):
+            continue
+        for kind, _ in classes_of(str(section.get('type')), runner.cfg.get('default_scope')):
+            lines, start = inspect.getsourcelines(kind)
+            where = [int(line) - start for file, line in calls if file == inspect.getsourcefile(kind)]
+            if any(0 <= line < len(lines) for line in where):
+                cannot = f'{path} ({kind.__name__}) cannot take what it gets ({reason:.200})'
+                return f'{cannot}; correct it, or the steps before it'
+    if 'collate' in text:
+        return f'{name} cannot make a batch ({reason:.200}); let its pipeline give one size, and end with {PACKING}'
+    return None
+
+
+def _about_model(runner: Runner, frames: List[FrameType], reason: str) -> Optional[str]:
+    names = {id(module): name for name, module in runner.model.named_modules() if name}
+    inner = [(names[id(owner)], frame) for frame in frames if id(owner := frame.f_locals.get('self')) in names]
+    if not inner or is_own([frame.f_code.co_filename for frame in frames]):
+        return None
+    name = inner[-1][0].removeprefix('module.')
+    part = name.split('.')[0]
+    if part == 'data_preprocessor':
+        return f'model.{part} cannot take the first batch ({reason:.200}); let the pipeline end with {PACKING}'
+    cannot = f'model.{name} cannot take what it gets ({reason:.200})'
+    if re.search("no attribute '(_gt_|gt_|bboxes|labels|masks)", reason):
+        return f'{cannot}; let the pipeline load it by LoadAnnotations'
+    got = next(filter(None, (_channels(frame) for _, frame in inner)), None)
+    return f'{cannot}; model.{part} gets maps of {got} channels: correct its settings, such as in_channels'
+
+
+def _channels(frame: FrameType) -> Optional[str]:
+    """The numbers of channels of the maps that a method was called with."""
+    arguments = frame.f_code.co_varnames[1 : frame.f_code.co_argcount]
+    for value in [frame.f_locals.get(name) for name in arguments] + list(frame.f_locals.get('args', ())):
+        maps: Any = [value] if isinstance(value, Tensor) else value
+        if isinstance(maps, (list, tuple)) and maps and all(isinstance(x, Tensor) and x.dim() > 1 for x in maps):
+            return ', '.join(str(x.shape[1]) for x in maps)
+    return None

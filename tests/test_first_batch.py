@@ -1,0 +1,154 @@
+"""Parts of a config that do not fit each other get a sentence that says where, when the first batch reaches them."""
+
+import re
+
+import pytest
+import torch
+from PIL import Image
+
+from mmcyclemlp import CycleMLP
+from mmcyclemlp.cli import train
+from mmcyclemlp.config.first_batch import PACKING
+
+from .helpers import REPO
+from .pictures import labels_of, photo, save
+
+DIGITS = REPO / 'configs/cyclemlp/digits_nano.py'
+WEIGHTS = REPO / 'mmcyclemlp/checkpoints/weights/digits_nano-646e2451.safetensors'
+PACK = "dict(type='PackInputs')"
+SEGMENTATION = f"""
+_base_ = '{REPO}/configs/cyclemlp/digit-scenes_fpn_nano.py'
+data = dict(_delete_=True, batch_size=4, num_workers=0, sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(type='BaseSegDataset', metainfo=dict(classes=tuple('abcde')), data_prefix=dict(
+        img_path='images', seg_map_path='masks'), pipeline=[
+        dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'), dict(type='PackSegInputs')]))
+train_dataloader = data
+val_dataloader = data
+test_dataloader = data
+load_from = None
+model = dict(backbone=dict(init_cfg=None), decode_head=dict(num_classes=5))
+"""
+
+
+@pytest.fixture
+def told(tmp_path, tool):
+    """What a command says of a changed config, and the traceback that it keeps in a file."""
+
+    def run(text, base=f"_base_ = '{DIGITS}'", name='train.py', *args):
+        (tmp_path / 'wrong.py').write_text(f'{base}\n{text}\n')
+        code, _, error = tool(tmp_path, name, 'wrong.py', '--work-dir', tmp_path / 'run', *args)
+        assert code == 2 and 'Traceback' not in error, error
+        sentence, found, file = error.splitlines()[-1].rpartition('; the traceback is in ')
+        assert found, error
+        assert (tmp_path / file).read_text().startswith('Traceback')
+        return sentence.removeprefix('error: ')
+
+    return run
+
+
+def pipeline(steps, loader='train', workers=0):
+    settings = f'num_workers={workers}, persistent_workers={workers > 0}'
+    return f'{loader}_dataloader = dict({settings}, dataset=dict(pipeline=[{steps}]))'
+
+
+@pytest.mark.parametrize(
+    'text, sentence',
+    [
+        (
+            'model = dict(head=dict(in_channels=100))',
+            'model.head.fc cannot take what it gets (RuntimeError: mat1 and mat2 shapes cannot be multiplied (64x160 '
+            'and 100x10)); model.head gets maps of 160 channels: correct its settings, such as in_channels',
+        ),
+        (
+            pipeline("dict(type='Resize', scale=8)"),
+            f"model.data_preprocessor cannot take the first batch (KeyError: 'inputs'); let the pipeline end with "
+            f'{PACKING}',
+        ),
+        (
+            pipeline(f"dict(type='LoadImageFromFile'), {PACK}"),
+            "train_dataloader.dataset.pipeline.0 (LoadImageFromFile) cannot take what it gets (KeyError: 'img_path'); "
+            'correct it, or the steps before it',
+        ),
+        (
+            pipeline(
+                f"dict(type='RandomResizedCrop', scale=8), dict(type='LoadImageFromFile'), {PACK}", 'val', workers=1
+            )
+            + '\ntrain_cfg = dict(val_interval=1)',
+            'val_dataloader.dataset.pipeline.1 (LoadImageFromFile) cannot take what it gets (KeyError: ',
+        ),
+        (
+            pipeline(f"dict(type='RandomChoiceResize', scales=[(8, 8), (9, 9)]), {PACK}")
+            + "\ntrain_dataloader['collate_fn'] = dict(type='default_collate')",
+            'train_dataloader cannot make a batch (RuntimeError: stack expects each tensor to be equal size, ',
+        ),
+    ],
+)
+def test_parts_that_do_not_fit(told, text, sentence):
+    assert told(text).startswith(sentence)
+
+
+@pytest.fixture
+def masks(tmp_path):
+    (tmp_path / 'base.py').write_text(SEGMENTATION)
+    for i in range(8):
+        photo(tmp_path / f'images/{i}.jpg')
+        save(tmp_path / f'masks/{i}.png', labels_of())
+
+
+@pytest.mark.parametrize(
+    'text, sentence',
+    [
+        (
+            'model = dict(neck=dict(in_channels=[32, 64, 120]))',
+            r'model\.neck\.lateral_convs\.2\.conv cannot .*; model\.neck gets maps of 32, 64, 128 channels: correct',
+        ),
+        (
+            pipeline("dict(type='LoadImageFromFile'), dict(type='PackSegInputs')"),
+            r'model\.decode_head cannot take .*_gt_sem_seg.*; let the pipeline load it by LoadAnnotations',
+        ),
+        (
+            'model = dict(decode_head=dict(in_index=[0, 1, 5]))',
+            r'model\.decode_head cannot take what it gets \(IndexError: .* gets maps of (64|32), ',
+        ),
+    ],
+)
+def test_parts_of_a_segmentor(told, masks, text, sentence):
+    assert re.match(sentence, told(text, "_base_ = 'base.py'"))
+
+
+def test_other_commands_say_it_too(tmp_path, told, tool):
+    assert told(pipeline('', 'test'), f"_base_ = '{DIGITS}'", 'test.py', WEIGHTS).endswith(PACKING)
+    Image.new('RGB', (32, 32)).save(tmp_path / 'a.png')
+    code, _, error = tool(tmp_path, 'infer.py', 'wrong.py', WEIGHTS, 'a.png')
+    assert code == 2 and f'on a.png: the test pipeline gives no inputs; let it end with {PACKING}' in error
+
+
+def test_a_lack_of_memory_says_what_helps(tmp_path, tool, monkeypatch):
+    def forward(self, x):
+        raise torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 2.00 GiB')
+
+    monkeypatch.setattr(CycleMLP, 'forward', forward)
+    code, _, error = tool(tmp_path, 'train.py', DIGITS)
+    assert code == 2 and 'a batch of 64 images needs more memory than there is; lower batch_size' in error
+
+
+@pytest.mark.parametrize('fails_at', [1, 2])
+def test_code_of_the_users_own_and_later_batches_keep_their_traceback(tmp_path, monkeypatch, fails_at):
+    forward, calls = CycleMLP.forward, []
+
+    def own(self, x):
+        calls.append(x)
+        if len(calls) == fails_at == 1:
+            raise KeyError('of its own')
+        return tuple(y[:, : 100 if len(calls) == fails_at else None] for y in forward(self, x))
+
+    monkeypatch.setattr(CycleMLP, 'forward', own)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises((KeyError, RuntimeError), match='of its own|shapes cannot be multiplied'):
+        train.main([str(DIGITS)])
+
+
+def test_a_pipeline_of_text_is_refused(tmp_path, tool):
+    options = ['--cfg-options', "train_dataloader.dataset.pipeline=[dict(type='PackInputs')]"]
+    error = tool(tmp_path, 'train.py', DIGITS, *options)[2]
+    assert "expected a transform such as dict(type='Resize') in train_dataloader.dataset.pipeline.0" in error
