@@ -1,6 +1,7 @@
 """Which part of the package may import which, and what importing a hook must not bring along."""
 
 import ast
+import re
 import subprocess
 import sys
 from collections import defaultdict
@@ -124,3 +125,8 @@ def test_importing_hooks_loads_no_plots_and_no_command():
     assert 'mmcyclemlp.engine.curves' in loaded
     unwanted = ('matplotlib', 'mmcyclemlp.cli', 'mmcyclemlp.study', 'mmcyclemlp.inference', 'mmcyclemlp.checks')
     assert not [name for name in loaded if name.startswith(unwanted)]
+
+
+def test_what_tests_share_is_no_test():
+    files = (REPO / 'tests').glob('*.py')
+    assert not [path.name for path in files if re.search('^from .test_', path.read_text(), re.MULTILINE)]

@@ -19,20 +19,10 @@ from mmcyclemlp.checkpoints import read_checkpoint, reading
 from mmcyclemlp.cli.main import main
 
 from .helpers import REPO, call_tool
+from .small_runs import TINY
 
 DIGITS = REPO / 'configs' / 'cyclemlp' / 'digits_b1.py'
 CIFAR = REPO / 'configs' / 'cyclemlp' / 'cifar10_b1.py'
-TINY = f"""
-_base_ = '{DIGITS}'
-model = dict(
-    backbone=dict(arch=dict(_delete_=True, depths=(1, 1), embed_dims=(8, 16), mlp_ratios=(2, 2)), out_indices=(1, )),
-    head=dict(in_channels=16))
-train_dataloader = dict(batch_size=16, dataset=dict(indices=64))
-val_dataloader = dict(dataset=dict(indices=33))
-test_dataloader = dict(dataset=dict(indices=33))
-param_scheduler = [dict(type='CosineAnnealingLR', by_epoch=True)]
-train_cfg = dict(max_epochs=2)
-"""
 
 
 @pytest.fixture(scope='session')

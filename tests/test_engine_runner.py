@@ -1,35 +1,18 @@
 """ConsoleRunner with a checkpoint that was read already: averaged weights, wrapped models, what does not fit."""
 
-import itertools
-
 import pytest
 import torch
-from mmengine.evaluator import BaseMetric
 from mmengine.hooks import EMAHook
-from mmengine.model import BaseModel, BaseTTAModel
+from mmengine.model import BaseTTAModel
 from mmengine.runner import CheckpointLoader
 from torch import nn
-from torch.utils.data import DataLoader
 
 from mmcyclemlp.checkpoints import read_checkpoint
 from mmcyclemlp.config import load_config
-from mmcyclemlp.engine import ConsoleRunner
 from mmcyclemlp.errors import InputError
 
 from .helpers import REPO
-
-NUMBER = itertools.count()  # mmengine keeps its loggers by experiment name
-
-
-class Line(BaseModel):
-    """y = w x, whose prediction is w."""
-
-    def __init__(self, size=1):
-        super().__init__()
-        self.w = nn.Parameter(torch.zeros(size))
-
-    def forward(self, x, y, mode):
-        return {'loss': ((self.w * x - y) ** 2).mean()} if mode == 'loss' else [self.w.detach().clone()]
+from .small_runs import Line, runner
 
 
 class Mean(BaseTTAModel):
@@ -38,36 +21,6 @@ class Mean(BaseTTAModel):
 
     def merge_preds(self, data_samples_list):
         raise NotImplementedError
-
-
-class Weight(BaseMetric):
-    """The w that predicted."""
-
-    def process(self, data_batch, data_samples):
-        self.results.append(data_samples[0].item())
-
-    def compute_metrics(self, results):
-        return {'w': results[-1]}
-
-
-def runner(work_dir, model, epochs=1, hooks=(), load_from=None, resume=False):
-    loader = DataLoader([(torch.tensor([1.0]), torch.tensor([2.0]))] * 4, 1)
-    return ConsoleRunner(
-        model,
-        str(work_dir),
-        experiment_name=f'runner{next(NUMBER)}',
-        log_level='ERROR',
-        randomness=dict(seed=0),
-        train_cfg=dict(by_epoch=True, max_epochs=epochs),
-        train_dataloader=loader,
-        optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.05)),
-        test_cfg=dict(),
-        test_dataloader=loader,
-        test_evaluator=Weight(prefix=''),
-        custom_hooks=list(hooks),
-        load_from=load_from and str(load_from),
-        resume=resume,
-    )
 
 
 def averaging():

@@ -24,7 +24,7 @@ from mmcyclemlp.inference.exported import KEY, Exported
 from mmcyclemlp.models import CycleMixer
 
 from .helpers import REPO, call_tool
-from .test_inference import CONFIGS, build, pixels, save
+from .small_models import CONFIGS, build, pixels, save
 
 pytestmark = pytest.mark.slow  # the exports of a fixture take most of the time
 BACKBONE = """dict(_delete_=True, type='CycleMLP', out_indices=(0, 1),

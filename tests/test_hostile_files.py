@@ -29,7 +29,7 @@ from mmcyclemlp.errors import InputError, tell
 from mmcyclemlp.inference.predictor import build_model
 from mmcyclemlp.untrusted import download, parse_yaml, read_json
 
-from .test_cli import TINY
+from .small_runs import TINY
 
 register_safe_loader()
 

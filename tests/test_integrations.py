@@ -19,8 +19,9 @@ from mmcyclemlp.datasets.digit_scenes import digit_scene
 from mmcyclemlp.errors import InputError
 from mmcyclemlp.models import ARCHS
 
+from .harm import Evil
 from .helpers import NEEDS_OPERATORS, REPO
-from .test_checkpoints import Evil, add_offsets, save_original
+from .originals import add_offsets, save_original
 
 timm = pytest.importorskip('timm')
 SIZE = (1, 3, 75, 51)

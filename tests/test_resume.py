@@ -21,8 +21,8 @@ from mmcyclemlp.errors import InputError
 from mmcyclemlp.files import claim
 
 from .helpers import REPO
+from .small_runs import Line, runner
 from .soak.kills import differences, end, killed_in_write, log, start, write_config
-from .test_engine_runner import Line, runner
 
 pytestmark = pytest.mark.slow
 

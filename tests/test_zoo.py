@@ -20,7 +20,7 @@ from mmcyclemlp.errors import InputError
 from mmcyclemlp.models import CycleMLP, CycleMLPClassifier
 
 from .helpers import REPO
-from .test_checkpoints import add_offsets, original_name, save_original
+from .originals import add_offsets, original_name, save_original
 
 
 @pytest.fixture(scope='module')

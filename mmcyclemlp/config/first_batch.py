@@ -46,6 +46,7 @@ def about_first_batch(error: BaseException) -> Optional[InputError]:
     if told is None:
         return None
     file = Path(runner.log_dir) / 'traceback.txt'
+    file.parent.mkdir(parents=True, exist_ok=True)  # another machine may not share the folder
     file.write_text(text)
     return InputError(f'{told}; the traceback is in {file}')
 
