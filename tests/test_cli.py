@@ -22,6 +22,7 @@ from .helpers import REPO, call_tool
 from .small_runs import TINY
 
 DIGITS = REPO / 'configs' / 'cyclemlp' / 'digits_b1.py'
+TOOLS = REPO / 'tools'
 CIFAR = REPO / 'configs' / 'cyclemlp' / 'cifar10_b1.py'
 
 
@@ -344,6 +345,17 @@ def test_options_that_cannot_be_parsed(trained, tool, option):
 def test_help_names_every_option(tmp_path, tool, name, options):
     code, output, _ = tool(tmp_path, name, '--help')
     assert code == 0 and all(option in output for option in options)
+
+
+@pytest.mark.parametrize(
+    'name', sorted(str(path.relative_to(TOOLS)) for path in TOOLS.glob('*/*.py') if '__main__' in path.read_text())
+)
+def test_every_tool_has_help_and_refuses_what_it_does_not_know(tmp_path, tool, monkeypatch, name):
+    monkeypatch.syspath_prepend(str((TOOLS / name).parent))  # as Python does it for a script
+    code, output, _ = tool(tmp_path, name, '--help')
+    assert code == 0 and 'usage: ' in output
+    code, _, error = tool(tmp_path, name, '--no-such-option')
+    assert code == 2 and 'error: ' in error
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ The numbers are those of configs/*/metafile.yml, and are changed there. What sta
 
 import re
 import sys
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from os.path import relpath
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Sequence, Tuple
@@ -153,6 +154,7 @@ def curves(log: Path) -> Path:
 
 
 if __name__ == '__main__':
+    ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter).parse_args()
     for page in PAGES:
         text = written(page)
         with written_whole(page) as temporary:
