@@ -15,6 +15,8 @@ from .pictures import labels_of, photo, save
 
 DIGITS = REPO / 'configs/cyclemlp/digits_nano.py'
 WEIGHTS = REPO / 'mmcyclemlp/checkpoints/weights/digits_nano-646e2451.safetensors'
+LOAD = "dict(type='LoadImageFromFile')"
+NOTHING = "dict(type='LoadAnnotations', with_bbox=False, with_label=False)"  # in the file of the other
 PACK = "dict(type='PackInputs')"
 SEGMENTATION = f"""
 _base_ = '{REPO}/configs/cyclemlp/digit-scenes_fpn_nano.py'
@@ -65,16 +67,14 @@ def pipeline(steps, loader='train', workers=0):
             f'{PACKING}',
         ),
         (
-            pipeline(f"dict(type='LoadImageFromFile'), {PACK}"),
-            "train_dataloader.dataset.pipeline.0 (LoadImageFromFile) cannot take what it gets (KeyError: 'img_path'); "
+            pipeline(f'{NOTHING}, {LOAD}, {PACK}'),
+            "train_dataloader.dataset.pipeline.1 (LoadImageFromFile) cannot take what it gets (KeyError: 'img_path'); "
             'correct it, or the steps before it',
         ),
         (
-            pipeline(
-                f"dict(type='RandomResizedCrop', scale=8), dict(type='LoadImageFromFile'), {PACK}", 'val', workers=1
-            )
+            pipeline(f"dict(type='torchvision/Pad', padding=1), {LOAD}, {PACK}", 'val', workers=1)
             + '\ntrain_cfg = dict(val_interval=1)',
-            'val_dataloader.dataset.pipeline.1 (LoadImageFromFile) cannot take what it gets (KeyError: ',
+            'val_dataloader cannot load its data (TypeError: img should be PIL Image. Got ',
         ),
         (
             pipeline(f"dict(type='RandomChoiceResize', scales=[(8, 8), (9, 9)]), {PACK}")
@@ -132,8 +132,12 @@ def test_a_lack_of_memory_says_what_helps(tmp_path, tool, monkeypatch):
     assert code == 2 and 'a batch of 64 images needs more memory than there is; lower batch_size' in error
 
 
-@pytest.mark.parametrize('fails_at', [1, 2])
-def test_code_of_the_users_own_and_later_batches_keep_their_traceback(tmp_path, monkeypatch, fails_at):
+BY_ITERATIONS = "train_cfg = dict(_delete_=True, type='IterBasedTrainLoop', max_iters=4, val_interval=4)"
+
+
+@pytest.mark.parametrize('fails_at, text', [(1, ''), (2, ''), (2, BY_ITERATIONS)])
+def test_code_of_the_users_own_and_later_batches_keep_their_traceback(tmp_path, monkeypatch, fails_at, text):
+    (tmp_path / 'own.py').write_text(f"_base_ = '{DIGITS}'\n{text}")
     forward, calls = CycleMLP.forward, []
 
     def own(self, x):
@@ -145,7 +149,8 @@ def test_code_of_the_users_own_and_later_batches_keep_their_traceback(tmp_path, 
     monkeypatch.setattr(CycleMLP, 'forward', own)
     monkeypatch.chdir(tmp_path)
     with pytest.raises((KeyError, RuntimeError), match='of its own|shapes cannot be multiplied'):
-        train.main([str(DIGITS)])
+        train.main(['own.py'])
+    assert len(calls) == fails_at
 
 
 def test_a_pipeline_of_text_is_refused(tmp_path, tool):

@@ -4,10 +4,12 @@ where."""
 import inspect
 import re
 import traceback
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
-from typing import Any, List, Optional
+from typing import Any, Iterator, List, Optional, Sequence, Tuple
 
+from mmcv.transforms import BaseTransform
 from mmengine.runner import BaseLoop, Runner
 from torch import Tensor
 
@@ -59,18 +61,28 @@ def _about_pipeline(runner: Runner, loop: BaseLoop, text: str) -> Optional[str]:
     name = next(
         f'{split}_dataloader' for split in ('train', 'val', 'test') if getattr(runner, f'_{split}_loop') is loop
     )
+    found = []
     for path, section in walk(runner.cfg[name], name):
-        if 'pipeline' not in path.split('.'):
-            continue
-        for kind, _ in classes_of(str(section.get('type')), runner.cfg.get('default_scope')):
-            lines, start = inspect.getsourcelines(kind)
-            where = [int(line) - start for file, line in calls if file == inspect.getsourcefile(kind)]
-            if any(0 <= line < len(lines) for line in where):
-                cannot = f'{path} ({kind.__name__}) cannot take what it gets ({reason:.200})'
-                return f'{cannot}; correct it, or the steps before it'
+        kinds = classes_of(str(section.get('type')), runner.cfg.get('default_scope'))
+        for kind, _ in kinds if 'pipeline' in path.split('.') else ():
+            found += [(depth, path, kind.__name__) for depth in _depths(kind, calls)]
+    if found:
+        _, path, kind = min(found)
+        return f'{path} ({kind}) cannot take what it gets ({reason:.200}); correct it, or the steps before it'
     if 'collate' in text:
         return f'{name} cannot make a batch ({reason:.200}); let its pipeline give one size, and end with {PACKING}'
-    return None
+    return f'{name} cannot load its data ({reason:.200}); correct its pipeline'
+
+
+def _depths(kind: Any, calls: Sequence[Tuple[str, str]]) -> Iterator[int]:
+    """How far up the bases of a transform one is that is called at a file and line."""
+    for depth, base in enumerate(inspect.getmro(kind) if inspect.isclass(kind) else ()):
+        with suppress(OSError, TypeError):  # of a class that has no source
+            lines, start = inspect.getsourcelines(base)
+            where = [int(line) - start for file, line in calls if file == inspect.getsourcefile(base)]
+            # All transforms are called through BaseTransform.
+            if base is not BaseTransform and any(0 <= line < len(lines) for line in where):
+                yield depth
 
 
 def _about_model(runner: Runner, frames: List[FrameType], reason: str) -> Optional[str]:
