@@ -1,6 +1,8 @@
 """Parts of a config that do not fit each other get a sentence that says where, when the first batch reaches them."""
 
+import os
 import re
+import signal
 
 import pytest
 import torch
@@ -130,6 +132,12 @@ def test_a_lack_of_memory_says_what_helps(tmp_path, tool, monkeypatch):
     monkeypatch.setattr(CycleMLP, 'forward', forward)
     code, _, error = tool(tmp_path, 'train.py', DIGITS)
     assert code == 2 and 'a batch of 64 images needs more memory than there is; lower batch_size' in error
+
+
+def test_a_process_that_is_killed_as_it_loads_data_is_told(tmp_path, tool, monkeypatch):
+    monkeypatch.setattr('mmpretrain.datasets.PackInputs.transform', lambda *args: os.kill(os.getpid(), signal.SIGKILL))
+    error = tool(tmp_path, 'train.py', DIGITS, '--cfg-options', 'train_dataloader.num_workers=1')[2]
+    assert 'error: a process that loads data has ended (RuntimeError: DataLoader worker ' in error
 
 
 BY_ITERATIONS = "train_cfg = dict(_delete_=True, type='IterBasedTrainLoop', max_iters=4, val_interval=4)"

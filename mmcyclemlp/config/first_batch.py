@@ -33,10 +33,16 @@ def about_first_batch(error: BaseException) -> Optional[InputError]:
     if runner is None or loop is None:
         return None
     text = ''.join(traceback.format_exception(error))  # that of a process that loads data is in it
-    if re.search("out of memory|can't allocate memory|bad_alloc", str(error)):
+    reason = ' '.join(f'{type(error).__name__}: {error}'.split())
+    if re.search("out of memory|can't allocate memory|bad_alloc", reason):
         return InputError(
             f'a batch of {loop.dataloader.batch_size} images needs more memory than there is; lower batch_size or the '
             'sizes of images, train with --amp, or set model.backbone.with_cp=True'
+        )
+    if 'DataLoader worker (pid' in reason:
+        return InputError(
+            f'a process that loads data has ended ({reason:.200}), perhaps for want of memory; lower num_workers, or '
+            'give a container more shared memory, by docker run --shm-size'
         )
     steps = [i for i, frame in enumerate(frames) if frame.f_code.co_name == 'run_iter']
     if not steps:
@@ -44,7 +50,7 @@ def about_first_batch(error: BaseException) -> Optional[InputError]:
     elif frames[steps[0]].f_locals.get('idx') or getattr(loop, 'iter', 0):
         return None
     else:
-        told = _about_model(runner, frames[steps[0] + 1 :], ' '.join(f'{type(error).__name__}: {error}'.split()))
+        told = _about_model(runner, frames[steps[0] + 1 :], reason)
     if told is None:
         return None
     file = Path(runner.log_dir) / 'traceback.txt'
