@@ -7,10 +7,12 @@ import signal
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 
 from mmcyclemlp import CycleMLP
 from mmcyclemlp.cli import train
 from mmcyclemlp.config.first_batch import PACKING
+from mmcyclemlp.engine import ConsoleRunner
 
 from .helpers import REPO
 from .pictures import labels_of, photo, save
@@ -87,6 +89,20 @@ def pipeline(steps, loader='train', workers=0):
 )
 def test_parts_that_do_not_fit(told, text, sentence):
     assert told(text).startswith(sentence)
+
+
+class Wrapped(nn.Module):
+    """As DistributedDataParallel holds a model."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.module, self.train_step, self.val_step = model, model.train_step, model.val_step
+
+
+def test_parts_of_a_distributed_model(told, monkeypatch):
+    monkeypatch.setattr(ConsoleRunner, 'wrap_model', lambda self, cfg, model: Wrapped(model))
+    sentence = told('model = dict(head=dict(in_channels=100))')
+    assert sentence.startswith('model.head.fc cannot') and 'model.head gets maps of 160 channels' in sentence
 
 
 @pytest.fixture

@@ -92,18 +92,20 @@ def _depths(kind: Any, calls: Sequence[Tuple[str, str]]) -> Iterator[int]:
 
 
 def _about_model(runner: Runner, frames: List[FrameType], reason: str) -> Optional[str]:
-    names = {id(module): name for name, module in runner.model.named_modules() if name}
+    # Of the parts, not of the whole model, which is itself a module of what distributes it.
+    modules = [(name.removeprefix('module.'), module) for name, module in runner.model.named_modules()]
+    names = {id(module): name for name, module in modules if name not in ('', 'module')}
     inner = [(names[id(owner)], frame) for frame in frames if id(owner := frame.f_locals.get('self')) in names]
     if not inner or is_own([frame.f_code.co_filename for frame in frames]):
         return None
-    name = inner[-1][0].removeprefix('module.')
+    name = inner[-1][0]
     part = name.split('.')[0]
     if part == 'data_preprocessor':
         return f'model.{part} cannot take the first batch ({reason:.200}); let the pipeline end with {PACKING}'
     cannot = f'model.{name} cannot take what it gets ({reason:.200})'
     if re.search("no attribute '(_gt_|gt_|bboxes|labels|masks)", reason):
         return f'{cannot}; let the pipeline load it by LoadAnnotations'
-    got = next(filter(None, (_channels(frame) for _, frame in inner)), None)
+    got = next(filter(None, (_channels(frame) for own, frame in inner if own.split('.')[0] == part)), None)
     return f'{cannot}; model.{part} gets maps of {got} channels: correct its settings, such as in_channels'
 
 
