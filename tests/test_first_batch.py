@@ -91,12 +91,12 @@ def test_parts_that_do_not_fit(told, text, sentence):
     assert told(text).startswith(sentence)
 
 
-class Wrapped(nn.Module):
-    """As DistributedDataParallel holds a model."""
+class Wrapped(nn.DataParallel):
+    """Holds a model as DistributedDataParallel does."""
 
     def __init__(self, model):
-        super().__init__()
-        self.module, self.train_step, self.val_step = model, model.train_step, model.val_step
+        super().__init__(model)
+        self.train_step, self.val_step = model.train_step, model.val_step
 
 
 def test_parts_of_a_distributed_model(told, monkeypatch):
@@ -175,6 +175,13 @@ def test_code_of_the_users_own_and_later_batches_keep_their_traceback(tmp_path, 
     with pytest.raises((KeyError, RuntimeError), match='of its own|shapes cannot be multiplied'):
         train.main(['own.py'])
     assert len(calls) == fails_at
+
+
+def test_hooks_keep_their_traceback(tmp_path, monkeypatch):
+    (tmp_path / 'own.py').write_text(f"_base_ = '{DIGITS}'\ncustom_hooks = [dict(type='DenseCLHook')]")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(AssertionError, match='loss_lambda'):
+        train.main(['own.py'])
 
 
 def test_a_pipeline_of_text_is_refused(tmp_path, tool):

@@ -12,6 +12,7 @@ from typing import Any, Iterator, List, Optional, Sequence, Tuple
 from mmcv.transforms import BaseTransform
 from mmengine.runner import BaseLoop, Runner
 from torch import Tensor
+from torch.utils.data import dataloader
 
 from mmcyclemlp.errors import InputError
 
@@ -45,11 +46,10 @@ def about_first_batch(error: BaseException) -> Optional[InputError]:
             'give a container more shared memory, by docker run --shm-size'
         )
     steps = [i for i, frame in enumerate(frames) if frame.f_code.co_name == 'run_iter']
-    if not steps:
+    told = None
+    if any(frame.f_code.co_filename == dataloader.__file__ for frame in frames):
         told = _about_pipeline(runner, loop, text)
-    elif frames[steps[0]].f_locals.get('idx') or getattr(loop, 'iter', 0):
-        return None
-    else:
+    elif steps and not frames[steps[0]].f_locals.get('idx') and not getattr(loop, 'iter', 0):
         told = _about_model(runner, frames[steps[0] + 1 :], reason)
     if told is None:
         return None
