@@ -106,7 +106,8 @@ def _about_model(runner: Runner, frames: List[FrameType], reason: str) -> Option
     if re.search("no attribute '(_gt_|gt_|bboxes|labels|masks)", reason):
         return f'{cannot}; let the pipeline load it by LoadAnnotations'
     got = next(filter(None, (_channels(frame) for own, frame in inner if own.split('.')[0] == part)), None)
-    return f'{cannot}; model.{part} gets maps of {got} channels: correct its settings, such as in_channels'
+    maps = f'model.{part} gets maps of {got} channels: ' if got else ''
+    return f'{cannot}; {maps}correct its settings, such as in_channels'
 
 
 def _channels(frame: FrameType) -> Optional[str]:

@@ -16,15 +16,10 @@ from mmengine.utils import ManagerMixin
 from mmcyclemlp.checkpoints import read_checkpoint
 from mmcyclemlp.cli.train import main
 
-REPO = Path(__file__).resolve().parents[2]
-BASE = f"""
-_base_ = '{REPO}/configs/cyclemlp/digits_b1.py'
-model = dict(
-    backbone=dict(arch=dict(_delete_=True, depths=(1, 1), embed_dims=(8, 16), mlp_ratios=(2, 2)), out_indices=(1, )),
-    head=dict(in_channels=16))
-train_dataloader = dict(batch_size=16, dataset=dict(indices=64))
+from ..small_runs import TINY
+
+BASE = f"""{TINY}
 val_dataloader = dict(batch_size=16, dataset=dict(indices=33))
-param_scheduler = [dict(type='CosineAnnealingLR', by_epoch=True)]
 train_cfg = dict(max_epochs=3)
 """
 MIXUP = """
