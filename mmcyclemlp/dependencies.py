@@ -1,7 +1,10 @@
-"""The OpenMMLab libraries: the versions that mmcyclemlp was tested with, and the check of what is installed."""
+"""The OpenMMLab libraries: the versions that mmcyclemlp was tested with, the check of what is installed, and yapf."""
 
+import importlib
+import pickle
 import warnings
 from importlib import metadata
+from pathlib import Path
 from typing import Dict, NamedTuple, Tuple
 
 from packaging.version import Version
@@ -67,3 +70,23 @@ def check_library(name: str) -> None:
                 f"`pip install '{tested if tested.minimum else fork}'`",
                 stacklevel=2,
             )
+
+
+def import_yapf() -> None:
+    """Import yapf, which mmengine writes configs with, also where the cache of its grammar is cut off.
+
+    yapf 0.43 gives that cache its name before all of it is written. A process that reads it in the meantime, such as
+    another one of a distributed run, fails; if the first one is killed just then, all others fail from then on. The
+    cache is removed here, and yapf makes another. It is in ``platformdirs.user_cache_dir('YAPF')``.
+    """
+    for attempts_left in (2, 1, 0):
+        try:
+            importlib.import_module('yapf.yapflib.yapf_api')
+            return
+        except (EOFError, FileNotFoundError, pickle.UnpicklingError):
+            if not attempts_left:
+                raise
+            from platformdirs import user_cache_dir  # comes with yapf
+
+            for path in Path(user_cache_dir('YAPF', 'Google', installed_version('yapf'))).glob('*.pickle'):
+                path.unlink(missing_ok=True)

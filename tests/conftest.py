@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import torch
 
+from mmcyclemlp.dependencies import import_yapf
+
 from .helpers import SHARED, call_tool
 
 # The shell scripts run this interpreter, whichever `python` comes first on the caller's PATH.
@@ -19,6 +21,10 @@ os.environ['PYTHON'] = sys.executable
 # by whichever test comes first, so it is set here, before any test module; importing torch imports no Triton.
 if not torch.cuda.is_available():
     os.environ.setdefault('TRITON_INTERPRET', '1')
+
+
+def pytest_configure():
+    import_yapf()  # once, before the processes of pytest-xdist do it at the same time
 
 
 def pytest_collection_finish():

@@ -10,6 +10,7 @@ from mmengine.runner.checkpoint import _load_checkpoint, _load_checkpoint_to_mod
 from torch.utils.data import DataLoader
 
 from mmcyclemlp.checkpoints import check_any_fits, check_fits, load_strictly, register_safe_loader, unwrapped
+from mmcyclemlp.dependencies import import_yapf
 from mmcyclemlp.errors import InputError
 
 from .checkpoint import EndHook, Obedient, progress, run_of
@@ -34,6 +35,7 @@ class ConsoleRunner(Runner):
     _whole: Dict[str, Any] = {}
 
     def __init__(self, *args: Any, **kwargs: Any):
+        import_yapf()  # before mmengine does, in all processes of a run at once
         register_safe_loader()  # which also has checkpoints written whole
         super().__init__(*args, **kwargs)
         for handler in self.logger.handlers:
