@@ -1,5 +1,6 @@
-"""Where the checkout lies, what lies beside it, what a machine may lack, and how a tool is called."""
+"""Where the checkout lies, what lies beside it, what a machine may lack, how a tool is called, and a table read."""
 
+import csv
 import os
 import runpy
 import sys
@@ -32,3 +33,9 @@ def call_tool(patch, folder, name, *args):
     except SystemExit as stop:
         return stop.code
     return 0
+
+
+def read_table(path):
+    """The rows of a CSV file, as dictionaries."""
+    with open(path, newline='') as file:
+        return list(csv.DictReader(file))

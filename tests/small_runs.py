@@ -1,6 +1,10 @@
-"""Runs that take a second: the config of a small classifier, and a model of one parameter."""
+"""Runs that take a second: the config of a small classifier, the tools on it, and a model of one parameter."""
 
 import itertools
+import os
+import re
+import subprocess
+import sys
 
 import torch
 from mmengine.evaluator import BaseMetric
@@ -24,6 +28,26 @@ param_scheduler = [dict(type='CosineAnnealingLR', by_epoch=True)]
 train_cfg = dict(max_epochs=2)
 """
 NUMBER = itertools.count()  # mmengine keeps its loggers by experiment name
+
+
+def script(folder, name, *args, **env):
+    """Run a tool in a process of its own, from a folder that is not the repository."""
+    program = [sys.executable] if name.endswith('.py') else []
+    done = subprocess.run(
+        [*program, str(REPO / 'tools' / name), *map(str, args)],
+        cwd=folder,
+        text=True,
+        capture_output=True,
+        timeout=300,
+        env={**os.environ, 'OMP_NUM_THREADS': '1', **env},
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    return done
+
+
+def metrics(text):
+    """The metrics that tools/test.py prints."""
+    return dict(re.findall(r'^(\S+/\S+): (\d+\.\d+)$', text, re.MULTILINE))
 
 
 class Line(BaseModel):

@@ -1,6 +1,5 @@
 """The small weights that come with the package: what they say of data they have not seen."""
 
-import csv
 import hashlib
 
 import numpy as np
@@ -14,7 +13,7 @@ from mmcyclemlp.config import load_config
 from mmcyclemlp.datasets.digit_scenes import digit_scene, semantic_mask
 from mmcyclemlp.datasets.digits import Digits
 
-from .helpers import NEEDS_OPERATORS, REPO
+from .helpers import NEEDS_OPERATORS, REPO, read_table
 
 BUNDLED = {name: weights for name, weights in zoo.ZOO.items() if '://' not in weights.url}
 SCENES = [digit_scene(index, 'val') for index in range(8)]
@@ -54,7 +53,7 @@ def test_digits():
 def test_digits_at_other_scales(tool, tmp_path):
     config, weights = REPO / 'configs/cyclemlp/digits_nano.py', zoo.BUNDLED / zoo.ZOO['digits'].url
     assert tool(tmp_path, 'analysis/scales.py', config, weights, '--scales', 0.5, 1, '--work-dir', 'out')[0] == 0
-    half, whole = csv.DictReader((tmp_path / 'out/scales.csv').open())
+    half, whole = read_table(tmp_path / 'out/scales.csv')
     assert float(whole['accuracy/top1']) == pytest.approx(zoo.ZOO['digits'].top1, abs=0.3)
     assert float(half['accuracy/top1']) < float(whole['accuracy/top1'])
 

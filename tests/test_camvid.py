@@ -1,6 +1,5 @@
 """CamVid in both layouts, made and real, and the configs trained on it."""
 
-import csv
 import tarfile
 
 import numpy as np
@@ -14,7 +13,7 @@ from mmcyclemlp.datasets.camvid import CamVid
 from mmcyclemlp.engine import load_config
 from mmcyclemlp.errors import InputError
 
-from .helpers import REPO
+from .helpers import REPO, read_table
 
 CONFIGS = dict(b1=REPO / 'configs/cyclemlp/camvid_fpn_b1.py', r18=REPO / 'configs/baselines/camvid_fpn_r18.py')
 # Number of images, and the share of each class and of void among the pixels, in percent, as counted at the source.
@@ -70,8 +69,8 @@ def test_recipes_are_chosen_on_the_last_fifth_of_each_training_video(tmp_path):
 
 @pytest.mark.parametrize('name', CONFIGS)
 def test_the_configs_hold_the_best_recipe_of_the_development_part(name):
-    with (REPO / 'docs/results/camvid/recipes.csv').open() as file:
-        tried = [row for row in csv.DictReader(file) if row['network'] == name]
+    recipes = read_table(REPO / 'docs/results/camvid/recipes.csv')
+    tried = [row for row in recipes if row['network'] == name]
     best = max(tried, key=lambda row: float(row['dev_mIoU']))
     config = load_config(CONFIGS[name])
     assert len(tried) == 4 and config.optim_wrapper.optimizer.lr == float(best['rate'])

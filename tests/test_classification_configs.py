@@ -1,7 +1,6 @@
 """The classification configs: what their recipes say, and two iterations of each on made images."""
 
 import copy
-import csv
 import itertools
 import math
 
@@ -17,7 +16,7 @@ from PIL import Image
 from mmcyclemlp.datasets.fixed_order import FixedOrderSampler
 from mmcyclemlp.engine import ConsoleRunner, load_config
 
-from .helpers import REPO
+from .helpers import REPO, read_table
 
 CONFIGS = REPO / 'configs'
 NUMBER = itertools.count()  # mmengine keeps its loggers by experiment name
@@ -89,11 +88,6 @@ def shortened(config, data, work_dir, batch_size=4):
     return config
 
 
-def rows_of(work_dir):
-    with open(work_dir / 'curves.csv', newline='') as file:
-        return list(csv.DictReader(file))
-
-
 def two_iterations(config, data, work_dir, batch_size=4):
     """Train on made images; returns the runner and the row of its curves."""
     runner = ConsoleRunner.from_cfg(shortened(config, data, work_dir, batch_size))
@@ -102,7 +96,7 @@ def two_iterations(config, data, work_dir, batch_size=4):
     assert runner.iter == 2
     changed = [not torch.equal(a, b) for a, b in zip(before, runner.model.parameters())]
     assert sum(changed) > 0.9 * len(changed)
-    (row,) = rows_of(work_dir)
+    (row,) = read_table(work_dir / 'curves.csv')
     assert math.isfinite(float(row['train loss'])) and math.isfinite(float(row['test loss']))
     return runner, row
 
@@ -188,7 +182,7 @@ def test_the_strong_recipe_resumes(data, tmp_path):
     runner.train()
     assert start.steps == 2 and all(torch.equal(weight, end[name]) for name, weight in start.weights.items())
     assert average_of(runner).steps == 4 and isinstance(runner.model.head.loss_module, LabelSmoothLoss)
-    assert [row['epoch'] for row in rows_of(tmp_path / 'run')] == ['1', '2']
+    assert [row['epoch'] for row in read_table(tmp_path / 'run/curves.csv')] == ['1', '2']
 
 
 @pytest.mark.slow

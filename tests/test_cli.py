@@ -1,12 +1,8 @@
-"""tools/train.py, tools/test.py and their shell scripts, as a user calls them."""
+"""The commands train and test, as a user calls them, and what all tools have in common."""
 
-import csv
 import json
-import multiprocessing
-import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 
@@ -18,8 +14,8 @@ from PIL import Image
 from mmcyclemlp.checkpoints import read_checkpoint, reading
 from mmcyclemlp.cli.main import main
 
-from .helpers import REPO, call_tool
-from .small_runs import TINY
+from .helpers import REPO, read_table
+from .small_runs import TINY, metrics, script
 
 DIGITS = REPO / 'configs' / 'cyclemlp' / 'digits_b1.py'
 TOOLS = REPO / 'tools'
@@ -35,31 +31,6 @@ def trained(tmp_path_factory):
     return folder
 
 
-def script(folder, name, *args, **env):
-    """Run a tool in a process of its own, from a folder that is not the repository."""
-    program = [sys.executable] if name.endswith('.py') else []
-    done = subprocess.run(
-        [*program, str(REPO / 'tools' / name), *map(str, args)],
-        cwd=folder,
-        text=True,
-        capture_output=True,
-        timeout=300,
-        env={**os.environ, 'OMP_NUM_THREADS': '1', **env},
-    )
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
-    return done
-
-
-def read(path):
-    with open(path, newline='') as file:
-        return list(csv.DictReader(file))
-
-
-def metrics(text):
-    """The metrics that tools/test.py prints."""
-    return dict(re.findall(r'^(\S+/\S+): (\d+\.\d+)$', text, re.MULTILINE))
-
-
 @pytest.mark.slow
 def test_training_leaves_checkpoint_log_and_curves(trained):
     work_dir = trained / 'work_dirs' / 'tiny'
@@ -70,14 +41,14 @@ def test_training_leaves_checkpoint_log_and_curves(trained):
     assert {'epoch_1.pth', 'epoch_2.pth', 'curves.csv', 'curves.png', 'last_checkpoint', 'tiny.py'} <= {
         path.name for path in work_dir.iterdir()
     }
-    assert [row['epoch'] for row in read(work_dir / 'curves.csv')] == ['1', '2']
+    assert [row['epoch'] for row in read_table(work_dir / 'curves.csv')] == ['1', '2']
 
 
 @pytest.mark.slow
 def test_testing_repeats_the_last_validation(trained, tool):
     code, output, _ = tool(trained, 'test.py', 'tiny.py', 'work_dirs/tiny/epoch_2.pth', '--out', 'metrics.json')
     assert code == 0
-    last = read(trained / 'work_dirs/tiny/curves.csv')[-1]
+    last = read_table(trained / 'work_dirs/tiny/curves.csv')[-1]
     found = metrics(output)
     assert float(found['accuracy/top1']) / 100 == pytest.approx(float(last['test accuracy']), abs=1e-6)
     assert float(found['cross_entropy/mean']) == pytest.approx(float(last['test loss']), abs=1e-4)
@@ -90,7 +61,7 @@ def test_a_resumed_run_ends_as_one_that_never_stopped(trained, tool):
     four = '--cfg-options', 'train_cfg.max_epochs=4'
     for args in (['--work-dir', 'straight'], ['--work-dir', 'resumed', '--resume', 'straight/epoch_3.pth']):
         assert tool(trained, 'train.py', 'tiny.py', *args, *four)[0] == 0
-    straight, resumed = read(trained / 'straight/curves.csv'), read(trained / 'resumed/curves.csv')
+    straight, resumed = read_table(trained / 'straight/curves.csv'), read_table(trained / 'resumed/curves.csv')
     assert len(straight) == 4 and resumed == straight[2:]  # the validation of epoch 3 is done again
 
 
@@ -98,16 +69,16 @@ def test_a_resumed_run_ends_as_one_that_never_stopped(trained, tool):
 def test_a_finished_run_can_be_made_longer(tmp_path, tool):
     (tmp_path / 'tiny.py').write_text(TINY)
     assert tool(tmp_path, 'train.py', 'tiny.py', '--work-dir', 'run')[0] == 0
-    first = read(tmp_path / 'run/curves.csv')
+    first = read_table(tmp_path / 'run/curves.csv')
     (tmp_path / 'run').rename(tmp_path / 'moved')  # last_checkpoint holds the old path
     args = 'train.py', 'tiny.py', '--work-dir', 'moved', '--resume'
     code, output, _ = tool(tmp_path, *args)
     assert code == 0 and 'epoch_2.pth has 2 of 2 epochs done: nothing is left to train; to go on, raise' in output
-    assert read(tmp_path / 'moved/curves.csv') == first
+    assert read_table(tmp_path / 'moved/curves.csv') == first
     code, output, _ = tool(tmp_path, *args, '--cfg-options', 'train_cfg.max_epochs=3')
     assert code == 0
     assert "going on with the config's, at learning rate 2.500e-04" in output  # 1e-3 (1 + cos(2/3 pi)) / 2
-    rows = read(tmp_path / 'moved/curves.csv')
+    rows = read_table(tmp_path / 'moved/curves.csv')
     assert rows[:2] == first and [row['epoch'] for row in rows] == ['1', '2', '3']
 
 
@@ -118,7 +89,7 @@ def test_a_seed_decides_everything(tmp_path, tool):
     for i, seed in enumerate((3, 3, 4)):
         args = '--seed', seed, '--deterministic', '--work-dir', f'{i}', '--local-rank=0'
         assert tool(tmp_path, 'train.py', 'tiny.py', *args)[0] == 0
-        tables.append(read(tmp_path / f'{i}/curves.csv'))
+        tables.append(read_table(tmp_path / f'{i}/curves.csv'))
     torch.use_deterministic_algorithms(False)
     assert tables[0] == tables[1] != tables[2]
 
@@ -130,7 +101,7 @@ def test_amp_without_a_gpu_is_bfloat16(tmp_path, tool, monkeypatch):
     assert tool(tmp_path, 'train.py', 'tiny.py', '--amp', '--work-dir', 'amp')[0] == 0
     assert tool(tmp_path, 'train.py', 'tiny.py', '--work-dir', 'full')[0] == 0
     assert Config.fromfile(tmp_path / 'amp/tiny.py').optim_wrapper.type == 'CpuAmpOptimWrapper'
-    amp, full = (float(read(tmp_path / name / 'curves.csv')[-1]['train loss']) for name in ('amp', 'full'))
+    amp, full = (float(read_table(tmp_path / name / 'curves.csv')[-1]['train loss']) for name in ('amp', 'full'))
     assert amp != full and amp == pytest.approx(full, rel=0.05)
 
 
@@ -356,128 +327,6 @@ def test_every_tool_has_help_and_refuses_what_it_does_not_know(tmp_path, tool, m
     assert code == 0 and 'usage: ' in output
     code, _, error = tool(tmp_path, name, '--no-such-option')
     assert code == 2 and 'error: ' in error
-
-
-@pytest.mark.slow
-def test_two_processes_on_the_cpu(trained):
-    output = script(
-        trained, 'dist_train.sh', 'tiny.py', 2, '--work-dir', 'two', '--cfg-options', 'train_dataloader.batch_size=8'
-    ).stdout
-    assert output.count('Checkpoint: ') == 1
-    assert [row['epoch'] for row in read(trained / 'two' / 'curves.csv')] == ['1', '2']
-    one = read(trained / 'work_dirs/tiny/curves.csv')
-    two = read(trained / 'two' / 'curves.csv')
-    # Two processes of batch 8 see the samples of one of batch 16, and average their gradients to the same.
-    for a, b in zip(one, two):
-        assert float(a['test loss']) == pytest.approx(float(b['test loss']), rel=1e-3)
-        assert float(a['train loss']) == pytest.approx(float(b['train loss']), rel=1e-3)
-
-
-@pytest.mark.parametrize(
-    'name, args',
-    [
-        ('dist_train.sh', []),
-        ('dist_train.sh', ['tiny.py']),
-        ('dist_train.sh', ['tiny.py', 'two']),
-        ('dist_test.sh', ['tiny.py', 'epoch_1.pth']),
-        ('dist_test.sh', ['tiny.py', 'epoch_1.pth', '0']),
-        ('slurm_train.sh', ['part', 'job']),
-        ('slurm_test.sh', ['part', 'job', 'tiny.py']),
-    ],
-)
-def test_wrong_calls_of_the_scripts_show_their_usage(name, args):
-    done = subprocess.run([REPO / 'tools' / name, *args], capture_output=True, text=True)
-    assert done.returncode == 2 and done.stdout == ''
-    assert re.match(rf'usage: .*{name} .*CONFIG', done.stderr) and len(done.stderr.splitlines()) == 1
-
-
-@pytest.fixture
-def arguments(tmp_path):
-    """A program that prints its arguments one a line."""
-    path = tmp_path / 'srun'
-    path.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
-    path.chmod(0o755)
-    return path
-
-
-OPTIONS = ['--cfg-options', 'a=[1, 2]', 'b=x y']  # with spaces, which must not part
-
-
-@pytest.mark.parametrize(
-    'name, args, tool_args, env, options',
-    [
-        ('dist_train.sh', ['c.py', '2'], ['train.py', 'c.py'], {}, ['--standalone']),
-        ('dist_test.sh', ['c.py', 'e.pth', '2'], ['test.py', 'c.py', 'e.pth'], {}, ['--standalone']),
-        ('dist_train.sh', ['c.py', '2'], ['train.py', 'c.py'], dict(PORT='1234'), ['--master_port', '1234']),
-        (
-            'dist_train.sh',
-            ['c.py', '2'],
-            ['train.py', 'c.py'],
-            dict(NNODES='3', NODE_RANK='1', MASTER_ADDR='first'),
-            ['--nnodes', '3', '--node_rank', '1', '--master_addr', 'first'],
-        ),
-    ],
-)
-def test_dist_scripts_call_torchrun(arguments, name, args, tool_args, env, options):
-    done = subprocess.run(
-        [REPO / 'tools' / name, *args, *OPTIONS],
-        capture_output=True,
-        text=True,
-        check=True,
-        env={**os.environ, 'PYTHON': str(arguments), **env},
-    )
-    given = done.stdout.splitlines()
-    assert given[0].endswith('/tools/launch.py') and given[given.index('--nproc_per_node') + 1] == '2'
-    assert ' '.join(options) in ' '.join(given)
-    start = next(i for i, argument in enumerate(given) if argument.endswith(f'/tools/{tool_args[0]}'))
-    assert given[start + 1 :] == [*tool_args[1:], '--launcher', 'pytorch', *OPTIONS]
-
-
-@pytest.mark.parametrize(
-    'name, args', [('slurm_train.sh', ['train.py', 'c.py']), ('slurm_test.sh', ['test.py', 'c.py', 'e.pth'])]
-)
-def test_slurm_scripts_call_srun(arguments, name, args):
-    env = dict(PATH=f'{arguments.parent}:{os.environ["PATH"]}', GPUS='4', SRUN_ARGS='--time 1:00 --qos high')
-    done = subprocess.run(
-        [REPO / 'tools' / name, 'part', 'job', *args[1:], *OPTIONS],
-        capture_output=True,
-        text=True,
-        check=True,
-        env={**os.environ, **env},
-    )
-    given = done.stdout.splitlines()
-    assert given[:8] == ['--partition', 'part', '--job-name', 'job', '--ntasks', '4', '--ntasks-per-node', '4']
-    assert '--gres gpu:4' in ' '.join(given) and '--time 1:00 --qos high' in ' '.join(given)
-    start = next(i for i, argument in enumerate(given) if argument.endswith(f'/tools/{args[0]}'))
-    assert given[start + 1 :] == [*args[1:], '--launcher', 'slurm', *OPTIONS]
-
-
-@pytest.mark.slow
-def test_two_slurm_tasks_test_as_one_process(trained, tool, tmp_path, monkeypatch):
-    """Forked, which saves two starts; with an scontrol that knows their host."""
-    args = trained, 'test.py', 'tiny.py', 'work_dirs/tiny/epoch_2.pth'
-    expected = metrics(tool(*args)[1])
-    (tmp_path / 'scontrol').write_text('#!/bin/sh\n[ "$3" = nodes ] && echo 127.0.0.1\n')
-    (tmp_path / 'scontrol').chmod(0o755)
-    with socket.create_server(('127.0.0.1', 0)) as free:
-        port = free.getsockname()[1]
-    environment = dict(SLURM_NTASKS='2', SLURM_JOB_NODELIST='nodes', MASTER_PORT=str(port), OMP_NUM_THREADS='1')
-    monkeypatch.setenv('PATH', f'{tmp_path}:{os.environ["PATH"]}')
-
-    def task(i):
-        os.environ.update(environment, SLURM_PROCID=str(i), SLURM_LOCALID=str(i))
-        torch.set_num_threads(1)
-        with open(tmp_path / f'{i}.txt', 'w') as sys.stdout:
-            call_tool(monkeypatch, *args, '--launcher', 'slurm')
-
-    tasks = [multiprocessing.get_context('fork').Process(target=task, args=(i,)) for i in range(2)]
-    for each in tasks:
-        each.start()
-    for each in tasks:
-        each.join(120)
-    assert [each.exitcode for each in tasks] == [0, 0]
-    first, second = (metrics((tmp_path / f'{i}.txt').read_text()) for i in range(2))
-    assert first == expected and set(expected) == {'accuracy/top1', 'cross_entropy/mean'} and second == {}
 
 
 def test_every_script_finds_the_package_of_its_checkout():

@@ -1,6 +1,5 @@
 """tools/analysis/complexity.py: its numbers against independent ones, and what it does when a config fails."""
 
-import csv
 import subprocess
 import sys
 from functools import partial
@@ -12,7 +11,7 @@ from torch import nn
 from mmcyclemlp.engine import load_config
 from mmcyclemlp.errors import InputError
 
-from .helpers import REPO
+from .helpers import REPO, read_table
 
 FOLDER = REPO / 'tools' / 'analysis'
 sys.path.insert(0, str(FOLDER))
@@ -128,8 +127,7 @@ def test_a_config_that_fails_does_not_stop_the_others(config, tmp_path):
     header, _, row, *rest = done.stdout.splitlines()
     assert header.count('|') == row.count('|') == 11 and row.startswith('| good | 32x48 | ')
     assert rest[-1] == 'wrote cost/table.csv'
-    with open(tmp_path / 'cost/table.csv', newline='') as file:
-        broken, killed, good = csv.DictReader(file)
+    broken, killed, good = read_table(tmp_path / 'cost/table.csv')
     assert broken['config'] == 'broken.py' and 'nowhere.py, which does not exist' in broken['status']
     assert killed['status'] != 'ok'
     assert good['status'] == 'ok' and float(good['loss']) > 0 and int(good['macs']) > 0

@@ -1,7 +1,6 @@
 """Detectors on CycleMLP: our configs and mmdet's own train and predict, and start from the right weights."""
 
 import copy
-import csv
 import json
 import re
 import shlex
@@ -29,7 +28,7 @@ from mmcyclemlp.engine import load_config
 from mmcyclemlp.errors import InputError
 from mmcyclemlp.models import CycleMLP
 
-from .helpers import REPO
+from .helpers import REPO, read_table
 
 CONFIGS = REPO / 'configs' / 'cyclemlp'
 B1 = CONFIGS / 'coco_retinanet_b1.py'
@@ -355,8 +354,7 @@ def test_weights_are_needed_to_start_but_neither_to_test_nor_to_resume(tmp_path,
     code, output, _ = tool(tmp_path, 'test.py', 'few.py', 'work_dirs/few/epoch_1.pth')
     assert code == 0 and re.search(r'^coco/bbox_mAP_50: \d', output, re.MULTILINE)
     assert tool(tmp_path, *args, 'train_cfg.max_epochs=2', '--resume')[0] == 0
-    with open(tmp_path / 'work_dirs/few/curves.csv', newline='') as file:
-        rows = list(csv.DictReader(file))
+    rows = read_table(tmp_path / 'work_dirs/few/curves.csv')
     assert [row['epoch'] for row in rows] == ['1', '2']
     # All boxes are of medium size, and of one class: there is no AP of others.
     assert {'train loss', 'test bbox_mAP', 'test bbox_mAP_m', 'test RBC_precision'} <= set(rows[0])

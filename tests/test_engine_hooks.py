@@ -21,6 +21,8 @@ from torch.utils.data import DataLoader
 from mmcyclemlp.engine import ConsoleRunner, CurvesHook, MeanCrossEntropy, ResumeScheduleHook, curves, input_errors
 from mmcyclemlp.errors import InputError
 
+from .helpers import read_table
+
 CLASSIFICATION = {'accuracy/top1': 50.0, 'cross_entropy/mean': 1.5}
 NUMBER = itertools.count()  # mmengine keeps its loggers by experiment name
 
@@ -94,18 +96,13 @@ def run(work_dir, train_cfg, hooks, metrics=None, schedule=None, resume_from=Non
     return runner.model.losses
 
 
-def read(path):
-    with open(path, newline='') as file:
-        return list(csv.DictReader(file))
-
-
 EPOCHS = dict(by_epoch=True, max_epochs=3)
 
 
 def test_curves_hold_the_means_of_each_epoch(tmp_path):
     losses = np.reshape(run(tmp_path, EPOCHS, [CurvesHook()]), (3, 4)).mean(1)
     assert losses[0] > 2 * losses[2]  # so that a mixed-up epoch shows
-    rows = read(tmp_path / 'curves.csv')
+    rows = read_table(tmp_path / 'curves.csv')
     assert list(rows[0]) == ['epoch', 'train loss', 'test loss', 'train accuracy', 'test accuracy']
     assert [row['epoch'] for row in rows] == ['1', '2', '3']
     assert [row['train loss'] for row in rows] == [f'{loss:.6f}' for loss in losses]
@@ -124,11 +121,11 @@ def test_the_picture_is_written_with_the_table(tmp_path):
 
 def test_a_resumed_run_continues_the_table(tmp_path):
     run(tmp_path, EPOCHS, [CurvesHook()])
-    before = read(tmp_path / 'curves.csv')
+    before = read_table(tmp_path / 'curves.csv')
     losses = run(
         tmp_path, dict(EPOCHS, max_epochs=4), [CurvesHook()], metrics={'accuracy/top1': 75.0}, resume_from='epoch_2.pth'
     )
-    rows = read(tmp_path / 'curves.csv')
+    rows = read_table(tmp_path / 'curves.csv')
     assert [row['epoch'] for row in rows] == ['1', '2', '3', '4']
     assert rows[0] == before[0] and rows[1]['train loss'] == before[1]['train loss']
     # Epoch 3 of the first run is gone, its second form is there. The validation of epoch 2 was done again, since its
@@ -141,7 +138,7 @@ def test_a_resumed_run_continues_the_table(tmp_path):
 def test_a_fresh_run_starts_a_new_table(tmp_path):
     run(tmp_path, EPOCHS, [CurvesHook()])
     run(tmp_path, dict(EPOCHS, max_epochs=1), [CurvesHook()])
-    assert [row['epoch'] for row in read(tmp_path / 'curves.csv')] == ['1']
+    assert [row['epoch'] for row in read_table(tmp_path / 'curves.csv')] == ['1']
 
 
 @pytest.mark.parametrize('left', ['', 'something else\n1\n', 'epoch,train loss\nx,y\n'])
@@ -150,7 +147,7 @@ def test_a_strange_table_does_not_stop_a_resumed_run(tmp_path, left):
     run(tmp_path, EPOCHS, [CurvesHook()])
     (tmp_path / 'curves.csv').write_text(left)
     run(tmp_path, EPOCHS, [CurvesHook()], resume_from='epoch_2.pth')
-    assert [row['epoch'] for row in read(tmp_path / 'curves.csv')] == ['2', '3']
+    assert [row['epoch'] for row in read_table(tmp_path / 'curves.csv')] == ['2', '3']
 
 
 def test_iterations_are_averaged_since_the_last_row(tmp_path):
@@ -158,7 +155,7 @@ def test_iterations_are_averaged_since_the_last_row(tmp_path):
     losses = run(
         tmp_path, loop, [CurvesHook()], metrics={'mIoU': np.float32(50.0), 'aAcc': 80.0, 'by_class': [1.0, 2.0]}
     )
-    rows = read(tmp_path / 'curves.csv')
+    rows = read_table(tmp_path / 'curves.csv')
     assert list(rows[0]) == ['iteration', 'train loss', 'train accuracy', 'test accuracy', 'test mIoU']
     expected = [(4, np.mean(losses[:4])), (8, np.mean(losses[4:8])), (10, np.mean(losses[8:]))]
     assert [(row['iteration'], row['train loss']) for row in rows] == [(str(i), f'{x:.6f}') for i, x in expected]
@@ -169,19 +166,19 @@ def test_a_resumed_iteration_run_averages_from_its_last_row(tmp_path):
     loop = dict(by_epoch=False, max_iters=10, val_interval=4)
     losses = run(tmp_path, loop, [CurvesHook()])
     run(tmp_path, loop, [CurvesHook()], resume_from='iter_5.pth')
-    rows = read(tmp_path / 'curves.csv')
+    rows = read_table(tmp_path / 'curves.csv')
     assert [row['iteration'] for row in rows] == ['4', '8', '10']
     assert rows[1]['train loss'] == f'{np.mean(losses[4:8]):.6f}'  # iteration 5 of the first run, 6 to 8 of the second
 
 
 def test_metrics_of_detection_keep_their_names(tmp_path):
     run(tmp_path, EPOCHS, [CurvesHook()], metrics={'coco/bbox_mAP': 0.25, 'coco/bbox_mAP_50': 0.5})
-    assert list(read(tmp_path / 'curves.csv')[0])[3:] == ['test bbox_mAP', 'test bbox_mAP_50']
+    assert list(read_table(tmp_path / 'curves.csv')[0])[3:] == ['test bbox_mAP', 'test bbox_mAP_50']
 
 
 def test_no_metrics_at_all_leave_the_training_curves(tmp_path):
     run(tmp_path, EPOCHS, [CurvesHook()], metrics={})
-    assert list(read(tmp_path / 'curves.csv')[0]) == ['epoch', 'train loss', 'train accuracy']
+    assert list(read_table(tmp_path / 'curves.csv')[0]) == ['epoch', 'train loss', 'train accuracy']
 
 
 def test_only_the_main_process_writes(tmp_path, monkeypatch):

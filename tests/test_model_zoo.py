@@ -1,6 +1,5 @@
 """The metafiles: what they say is measured, and the pages made of them are the committed ones."""
 
-import csv
 import re
 import subprocess
 import sys
@@ -12,7 +11,7 @@ from mmpretrain.apis.model import ModelHub
 
 from mmcyclemlp.engine import load_config
 
-from .helpers import NEEDS_OPERATORS, REPO
+from .helpers import NEEDS_OPERATORS, REPO, read_table
 
 FOLDER = REPO / 'tools' / 'analysis'
 sys.path.insert(0, str(FOLDER))
@@ -40,20 +39,15 @@ COLUMNS = {
 }
 
 
-def rows(path):
-    with open(REPO / path, newline='') as file:
-        return list(csv.DictReader(file))
-
-
 def measured(model, result, metric):
     """The last value in the curves; of a study, which has no curves of one system alone, that of each seed."""
     log = REPO / result['Run']['Training log']
-    curves = rows(model_zoo.curves(log))
+    curves = read_table(model_zoo.curves(log))
     if 'run' not in curves[0]:
         return [100 * float(curves[-1][COLUMNS[metric]])]
     return [
         100 * float(row['last test accuracy'])
-        for row in rows(log.parent / 'runs.csv')
+        for row in read_table(log.parent / 'runs.csv')
         if int(row['parameters']) == model['Metadata']['Parameters']
     ]
 
@@ -142,13 +136,13 @@ def test_parameters_and_multiplications_are_counted(config):
 
 @pytest.mark.parametrize('table', ['complexity-detection', 'complexity-segmentation', 'cifar10-short/runs'])
 def test_parameters_and_multiplications_are_those_of_the_results(table):
-    rows_of = rows(f'docs/results/{table}.csv')
-    counted = [(int(row['parameters']), round(int(row.get('macs') or row['multiply-adds']) / 1e6)) for row in rows_of]
+    rows = read_table(REPO / f'docs/results/{table}.csv')
+    counted = [(int(row['parameters']), round(int(row.get('macs') or row['multiply-adds']) / 1e6)) for row in rows]
     said = {
         config: (model['Metadata']['Parameters'], model['Metadata']['FLOPs'] / 1e6) for config, model in MODELS.items()
     }
     assert counted and set(counted) <= set(said.values())
-    for row, numbers in zip(rows_of, counted):
+    for row, numbers in zip(rows, counted):
         assert said.get(row.get('config'), numbers) == numbers
         if 'config' in row:
             assert MODELS[row['config']]['Metadata']['Input Size'] == f'{row["width"]}x{row["height"]}'

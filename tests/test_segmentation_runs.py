@@ -1,6 +1,5 @@
 """Whole segmentation runs on made data, and their tests at other scales of the input."""
 
-import csv
 import re
 
 import numpy as np
@@ -15,7 +14,7 @@ from mmcyclemlp.config.scales import add_flip, scale_input
 from mmcyclemlp.engine import load_config
 from mmcyclemlp.errors import InputError
 
-from .helpers import call_tool
+from .helpers import call_tool, read_table
 from .small_segmentation import CONFIGS, DIMS, TINY
 
 pytestmark = pytest.mark.slow
@@ -74,13 +73,8 @@ def tool(tool, run):
     return lambda *args: tool(run, *args)
 
 
-def rows_of(path):
-    with open(path, newline='') as file:
-        return list(csv.DictReader(file))
-
-
 def test_a_run_validates_by_iterations_and_leaves_its_curves(run):
-    rows = rows_of(run / 'work_dirs/small/curves.csv')
+    rows = read_table(run / 'work_dirs/small/curves.csv')
     assert [row['iteration'] for row in rows] == ['3', '6']
     assert all(0 <= float(row['test mIoU']) <= 1 and float(row['train loss']) > 0 for row in rows)
     assert {'iter_3.pth', 'iter_6.pth'} <= {path.name for path in (run / 'work_dirs/small').iterdir()}
@@ -90,16 +84,16 @@ def test_scales_of_the_input_are_tabled(run, tool):
     code, output, _ = tool('analysis/scales.py', 'small.py', 'work_dirs/small/iter_6.pth', '--scales', 0.5, 1, 1.5)
     assert code == 0
     folder = run / 'work_dirs/small/scales'
-    rows = rows_of(folder / 'scales.csv')
+    rows = read_table(folder / 'scales.csv')
     assert [row['scale'] for row in rows] == ['0.5', '1', '1.5'] and all(float(row['ms an image']) > 0 for row in rows)
-    last = rows_of(run / 'work_dirs/small/curves.csv')[-1]
+    last = read_table(run / 'work_dirs/small/curves.csv')[-1]
     assert float(rows[1]['mIoU']) / 100 == pytest.approx(float(last['test mIoU']), abs=1e-6)
     assert (folder / 'scales.md').read_text().splitlines()[0].startswith('| scale | aAcc | mIoU | mAcc | ')
     assert '| 1.5 | ' in output and Image.open(folder / 'scales.png').size[0] > 500
     code, *_ = tool(
         'analysis/scales.py', 'small.py', 'work_dirs/small/iter_6.pth', '--scales', 1, '--flip', '--work-dir', 'flip'
     )
-    assert code == 0 and len(rows_of(run / 'flip/scales.csv')) == 1
+    assert code == 0 and len(read_table(run / 'flip/scales.csv')) == 1
 
 
 def test_three_scales_and_their_mirror_images_are_averaged(run, tool):

@@ -1,6 +1,5 @@
 """tools/study.py: its plans, its runs through kills and failures, its tables and pictures."""
 
-import csv
 import multiprocessing
 import os
 import re
@@ -22,7 +21,7 @@ from mmcyclemlp.study.report import read_seed
 from mmcyclemlp.study.results import Result, size_of
 from mmcyclemlp.study.tables import comparison, results_table
 
-from .helpers import REPO
+from .helpers import REPO, read_table
 
 STUDIES = sorted((REPO / 'configs' / 'studies').glob('*.yml'))
 SEED = REPO / 'docs' / 'results' / 'seed'
@@ -50,11 +49,6 @@ def write_study(folder, **changes):
     path = folder / 'tiny.yml'
     path.write_text(yaml.safe_dump({key: value for key, value in {**content, **changes}.items() if value is not None}))
     return path
-
-
-def read(path):
-    with open(path, newline='') as file:
-        return list(csv.DictReader(file))
 
 
 @pytest.fixture
@@ -111,7 +105,7 @@ def test_a_study_goes_on_after_a_kill(tmp_path, tool):
     out = tmp_path / 'out'
     curves = out / 'wide_steps' / 'seed0' / 'curves.csv'
     run_until_killed(path, out, curves)
-    before = read(curves)
+    before = read_table(curves)
     assert 1 <= len(before) < EPOCHS
 
     code, output, error = tool(path, '--work-dir', out, '--device', 'cpu')
@@ -122,10 +116,10 @@ def test_a_study_goes_on_after_a_kill(tmp_path, tool):
         r'epoch; the study ends in about 0:00:00\n',
         output,
     )
-    rows = read(curves)
+    rows = read_table(curves)
     assert rows[: len(before)] == before and [int(row['epoch']) for row in rows] == list(range(1, EPOCHS + 1))
 
-    (row,) = read(out / 'runs.csv')
+    (row,) = read_table(out / 'runs.csv')
     accuracies = [float(each['test accuracy']) for each in rows]
     assert float(row['best test accuracy']) == max(accuracies)
     assert accuracies[int(row['epoch of best']) - 1] == max(accuracies)
