@@ -208,6 +208,12 @@ def test_data_beside_the_config_is_found_from_any_folder(tmp_path, monkeypatch):
         ('broken.py', 'a = 1\nb = = 2\n', r'broken.py is not valid Python \(invalid syntax, line 2\)'),
         ('heir.py', "_base_ = 'base.py'\n", r'base.py is not valid Python \(.*, line 3\)'),
         ('orphan.py', "_base_ = 'nowhere.py'\n", r'orphan.py inherits from .*nowhere.py, which does not exist'),
+        ('no_suffix.py', "_base_ = './nowhere'\n", r'no_suffix.py inherits from \S*nowhere, which does not exist'),
+        (
+            'other_kind.py',
+            "_base_ = 'importing.py'\n",
+            r'cannot be read \(RuntimeError: The configuration file type in the inheritance chain must match',
+        ),
         ('name.py', 'a = b\n', r"name.py cannot be read \(NameError: name 'b' is not defined\)"),
         ('twice.py', f"_base_ = ['{CONFIG}', '{CONFIG}']\n", r'twice.py cannot be read \(KeyError: .*Duplicate keys'),
         (
@@ -219,6 +225,7 @@ def test_data_beside_the_config_is_found_from_any_folder(tmp_path, monkeypatch):
 )
 def test_a_wrong_config_is_refused_in_a_sentence(tmp_path, name, text, sentence):
     (tmp_path / 'base.py').write_text('a = 1\n\nb = (\n')
+    (tmp_path / 'importing.py').write_text('from torch import nn\n')
     (tmp_path / name).write_text(text)
     with pytest.raises(InputError, match=sentence) as error:
         load_config(tmp_path / name)

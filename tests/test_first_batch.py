@@ -14,7 +14,7 @@ from mmcyclemlp.cli import train
 from mmcyclemlp.config.first_batch import PACKING
 from mmcyclemlp.engine import ConsoleRunner
 
-from .helpers import REPO
+from .helpers import NEEDS_OPERATORS, REPO
 from .pictures import labels_of, photo, save
 
 DIGITS = REPO / 'configs/cyclemlp/digits_nano.py'
@@ -132,6 +132,18 @@ def masks(tmp_path):
 )
 def test_parts_of_a_segmentor(told, masks, text, sentence):
     assert re.match(sentence, told(text, "_base_ = 'base.py'"))
+
+
+@NEEDS_OPERATORS
+def test_a_layer_for_other_devices(told, masks, monkeypatch):
+    monkeypatch.setattr('mmengine.runner.runner.get_device', lambda: 'cpu')
+    neck = "type='mmdet.FPN_CARAFE', in_channels=[32, 64, 128], out_channels=32, num_outs=3"
+    sentence = told(f'model = dict(neck=dict(_delete_=True, {neck}))', "_base_ = 'base.py'")
+    assert re.fullmatch(
+        r'model\.neck\.upsample_modules\.\d does not run on this device or in this precision \(RuntimeError: '
+        r'carafe_forward_impl: implementation for device cpu not found\.\); take another layer, or a GPU',
+        sentence,
+    )
 
 
 def test_other_commands_say_it_too(tmp_path, told, tool):

@@ -102,6 +102,9 @@ def _about_model(runner: Runner, frames: List[FrameType], reason: str) -> Option
     part = name.split('.')[0]
     if part == 'data_preprocessor':
         return f'model.{part} cannot take the first batch ({reason:.200}); let the pipeline end with {PACKING}'
+    if re.search('(?i)implementation for device|not (implemented for|compiled with)|only supports? (gpu|cuda)', reason):
+        does_not = f'model.{name} does not run on this device or in this precision ({reason:.200})'
+        return f'{does_not}; take another layer, or a GPU'
     cannot = f'model.{name} cannot take what it gets ({reason:.200})'
     if re.search("no attribute '(_gt_|gt_|bboxes|labels|masks)", reason):
         return f'{cannot}; let the pipeline load it by LoadAnnotations'

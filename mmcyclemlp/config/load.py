@@ -112,10 +112,10 @@ def _read(path: Path) -> Config:
             f'{path} needs a module that cannot be imported ({_first_cause(error)}); install it, or correct the config'
         ) from error
     except FileNotFoundError as error:
-        raise InputError(
-            f'{path} inherits from {error.filename or error}, which does not exist; correct its _base_'
-        ) from error
-    except (AttributeError, KeyError, NameError, TypeError, ValueError) as error:  # what a wrong config raises
+        base = error.filename or re.sub('file "(.*)" does not exist', r'\1', str(error))
+        raise InputError(f'{path} inherits from {base}, which does not exist; correct its _base_') from error
+    # What a wrong config raises; RuntimeError if its bases are of mmengine's other kind, with read_base.
+    except (AttributeError, KeyError, NameError, RuntimeError, TypeError, ValueError) as error:
         raise InputError(
             f'{_culprit(error, path)} cannot be read ({type(error).__name__}: {error}); correct the config'
         ) from error
