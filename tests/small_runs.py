@@ -71,7 +71,7 @@ class Weight(BaseMetric):
         return {'w': results[-1]}
 
 
-def runner(work_dir, model, epochs=1, hooks=(), load_from=None, resume=False):
+def runner(work_dir, model, epochs=1, hooks=(), load_from=None, resume=False, optimizer='SGD'):
     loader = DataLoader([(torch.tensor([1.0]), torch.tensor([2.0]))] * 4, 1)
     return ConsoleRunner(
         model,
@@ -81,7 +81,7 @@ def runner(work_dir, model, epochs=1, hooks=(), load_from=None, resume=False):
         randomness=dict(seed=0),
         train_cfg=dict(by_epoch=True, max_epochs=epochs),
         train_dataloader=loader,
-        optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.05)),
+        optim_wrapper=dict(optimizer=dict(type=optimizer, lr=0.05)),
         test_cfg=dict(),
         test_dataloader=loader,
         test_evaluator=Weight(prefix=''),

@@ -194,6 +194,20 @@ def test_a_state_of_something_else_is_refused(tmp_path):
         resumed.train()
 
 
+@pytest.mark.parametrize('first, second, absent', [('AdamW', 'SGD', 'dampening'), ('SGD', 'AdamW', 'betas')])
+def test_the_state_of_another_optimizer_is_refused(tmp_path, first, second, absent):
+    runner(tmp_path, Line(), optimizer=first).train()
+    path = tmp_path / 'epoch_1.pth'
+    for optimizer in (first, second):
+        resumed = runner(tmp_path, Line(), epochs=2, load_from=path, resume=True, optimizer=optimizer)
+        resumed.give(read_checkpoint(path))
+        if optimizer == first:
+            resumed.train()
+            continue
+        with pytest.raises(InputError, match=rf'holds .* another optimizer, without the {absent} of {second};'):
+            resumed.train()
+
+
 def test_weights_of_which_none_fits_are_refused(tmp_path):
     begun = runner(tmp_path, Line(), load_from=tmp_path / 'other.pth')
     begun.give(dict(state_dict={'w': torch.zeros(7), 'v': torch.zeros(1)}), strict=False)

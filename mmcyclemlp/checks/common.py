@@ -58,7 +58,7 @@ def built(config: Config, split: str, base: type, **options: Any) -> Iterator[Tu
     not loaded, transforms."""
     registry = import_module(f'{config.default_scope}.registry').DATASETS
     for name, section, transforms in datasets(config, split):
-        kind = registry.get(section['type']) if isinstance(section['type'], str) else section['type']
+        kind = registry.get(section['type'])
         if isinstance(kind, type) and issubclass(kind, base):
             settings = {key: value for key, value in section.items() if key not in ('type', '_scope_')}
             yield name, kind(**{**settings, 'pipeline': [], 'lazy_init': True, **options}), transforms

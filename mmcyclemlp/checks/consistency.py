@@ -75,9 +75,8 @@ def _check_classes(config: Config, splits: Sequence[str], trained: Tuple[str, ..
     named = []
     for split in dict.fromkeys(['train', *splits]):
         for name, section, _ in datasets(config, split):
-            kind = registry.get(section['type']) if isinstance(section.get('type'), str) else section.get('type')
-            own, default = section.get('metainfo') or {}, getattr(kind, 'METAINFO', {})
-            classes = own.get('classes', default.get('classes'))
+            default = getattr(registry.get(str(section.get('type'))), 'METAINFO', {})
+            classes = {**default, **(section.get('metainfo') or {})}.get('classes')
             if isinstance(classes, (list, tuple)):
                 named.append((name, tuple(map(str, classes))))
     check_same(named, 'give all the same metainfo.classes')
@@ -191,9 +190,10 @@ def check_batch(config: Config, images: Optional[int]) -> None:
     loader = config.get('train_dataloader') or {}
     size = loader.get('batch_size')
     for path, section in walk(config.get('model'), 'model'):
-        norm = (section.get('norm_cfg') or {}).get('type')
-        alone = norm in ('BN', 'SyncBN') and name_of(section) in AVERAGING
-        if not (alone or norm == 'BN1d') or (norm == 'SyncBN' and config.get('launcher', 'none') != 'none'):
+        norm = name_of(section.get('norm_cfg') or {})
+        alone = norm in ('BN', 'BatchNorm2d', 'SyncBN', 'SyncBatchNorm') and name_of(section) in AVERAGING
+        shared = norm.startswith('Sync') and config.get('launcher', 'none') != 'none'
+        if shared or not (alone or norm in ('BN1d', 'BatchNorm1d')):
             continue
         sampler = name_of(loader.get('sampler') or {})
         if size == 1:

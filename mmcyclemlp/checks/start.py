@@ -14,6 +14,7 @@ from mmcyclemlp.checkpoints import arch_of, read_checkpoint
 from mmcyclemlp.checkpoints.reading import keep
 from mmcyclemlp.checkpoints.zoo import SCHEME
 from mmcyclemlp.config.edits import pretrained
+from mmcyclemlp.config.walk import name_of
 from mmcyclemlp.errors import InputError
 
 
@@ -77,7 +78,7 @@ def check_pretrained(config: Config) -> None:
                 f'expected the weights of {name} in {path}, which does not exist; {_remedy(name, section, path)}'
             )
         checkpoint = read_checkpoint(path)
-        if section.get('type') == 'CycleMLP':
+        if name_of(section) == 'CycleMLP':
             _check_holds(name, section, init_cfg, checkpoint.get('state_dict', checkpoint))
         keep(path, checkpoint)  # so that it is read, or downloaded, once
 
@@ -88,7 +89,7 @@ def _remedy(name: str, section: dict, path: str) -> str:
     if Path(path).parts[:1] == ('work_dirs',):  # where a run of CONFIG saves to work_dirs/CONFIG
         return f'train {Path(path).parent.name or path} first, correct the path, or {without}'
     arch = section.get('arch', 'b1')
-    if section.get('type') != 'CycleMLP' or not isinstance(arch, str):
+    if name_of(section) != 'CycleMLP' or not isinstance(arch, str):
         return f'correct the path, or {without}'
     return f"take the authors' by --cfg-options {name}.init_cfg.checkpoint={SCHEME}{arch}, or {without}"
 

@@ -9,7 +9,7 @@ from mmengine.logging import print_log
 
 from mmcyclemlp.errors import InputError
 
-from .walk import changed, walk
+from .walk import changed, name_of, walk
 
 Changes = Dict[str, Any]
 Edit = Callable[[Config], Changes]
@@ -46,7 +46,7 @@ def mixed_precision(config: Config) -> Changes:
     Raises:
         InputError: the config has an optimizer wrapper of another kind.
     """
-    kind = config.optim_wrapper.get('type', 'OptimWrapper')
+    kind = name_of({'type': 'OptimWrapper', **config.optim_wrapper})
     if kind in ('AmpOptimWrapper', 'CpuAmpOptimWrapper'):
         return {}
     if kind != 'OptimWrapper':
@@ -87,7 +87,9 @@ def launched(launcher: str, timeout: float = 1800) -> Edit:
         wrapper = config.get('model_wrapper_cfg', {})
         if wrapper.get('type', 'DistributedDataParallel').endswith('DistributedDataParallel'):
             wrapper = {**default, **wrapper, 'device_ids': None}
-        norms = [path for path, section in walk(config.model, 'model') if section.get('type') == 'SyncBN']
+        norms = [
+            path for path, section in walk(config.model, 'model') if name_of(section) in ('SyncBN', 'SyncBatchNorm')
+        ]
         if norms:
             print_log('SyncBN needs GPUs: using BN in each process', 'current')
         return {'launcher': launcher, 'model_wrapper_cfg': wrapper, **{f'{path}.type': 'BN' for path in norms}}
@@ -105,5 +107,5 @@ def pretrained(config: Config) -> Iterator[Tuple[str, dict, dict]]:
     for path, section in walk(config.model, 'model'):
         init_cfgs = section.get('init_cfg') or []
         for init_cfg in [init_cfgs] if isinstance(init_cfgs, dict) else init_cfgs:
-            if init_cfg.get('type') == 'Pretrained':
+            if name_of(init_cfg) in ('Pretrained', 'PretrainedInit'):
                 yield path, section, init_cfg

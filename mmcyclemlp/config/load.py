@@ -53,6 +53,7 @@ def load_config(path: Union[str, os.PathLike], options: Optional[Dict[str, Any]]
         path = PROJECT / path
     _check_path(path)
     config = _read(path)
+    _name_classes(config)
     if path.suffix != '.py':
         _check_names(config, path)
     check_scopes(config)
@@ -91,6 +92,18 @@ def _check_names(config: Config, path: Path) -> None:
                     f'{path}: {f"{where}." if where else ""}{key} is {section[key]!r:.100}, but only a config in '
                     'Python may name what is no registered class; correct it'
                 )
+
+
+def _name_classes(config: Config) -> None:
+    """Put the paths of classes into a config that imports them, as mmengine does where it writes one; and the library
+    of its model for the scope, which such a config may leave out."""
+    for _, section in walk(config):
+        kind = section.get('type')
+        if callable(kind):
+            section['type'] = f'{kind.__module__}.{kind.__qualname__}'
+    library, *rest = str((config.get('model') or {}).get('type')).split('.')
+    if rest and library in LIBRARIES and config.get('default_scope') is None:
+        config.default_scope = library
 
 
 def _read(path: Path) -> Config:

@@ -5,11 +5,13 @@ from typing import Any, Dict, Mapping, Optional
 
 from mmengine.hooks import EMAHook
 from mmengine.logging import MMLogger
+from mmengine.optim import OptimWrapperDict
 from mmengine.runner import IterBasedTrainLoop, Runner
 from mmengine.runner.checkpoint import _load_checkpoint, _load_checkpoint_to_model
 from torch.utils.data import DataLoader
 
 from mmcyclemlp.checkpoints import check_any_fits, check_fits, load_strictly, register_safe_loader, unwrapped
+from mmcyclemlp.config.walk import name_of
 from mmcyclemlp.dependencies import import_yapf
 from mmcyclemlp.errors import InputError
 
@@ -80,10 +82,7 @@ class ConsoleRunner(Runner):
     def register_hooks(self, default_hooks: Optional[dict] = None, custom_hooks: Optional[list] = None) -> None:
         """As mmengine's, with the hooks by which a run can be interrupted and resumed anywhere."""
         default_hooks = {'checkpoint': dict(type='CheckpointHook', interval=1), **(default_hooks or {})}
-        if (
-            isinstance(default_hooks['checkpoint'], dict)
-            and default_hooks['checkpoint'].get('type') == 'CheckpointHook'
-        ):
+        if isinstance(default_hooks['checkpoint'], dict) and name_of(default_hooks['checkpoint']) == 'CheckpointHook':
             default_hooks['checkpoint'] = {**default_hooks['checkpoint'], 'type': 'WholeCheckpointHook'}
         super().register_hooks(default_hooks, custom_hooks)
         if is_sharded(self.model) and any(isinstance(hook, EMAHook) for hook in self.hooks):
@@ -119,6 +118,7 @@ class ConsoleRunner(Runner):
                 f'{filename} holds a state from which this run cannot be resumed ({type(error).__name__}: {error}); '
                 f'give another checkpoint, or start from its weights by --cfg-options load_from={filename}'
             ) from error
+        self._check_optimizers(filename)
         most = (self.epoch + 1) * len(self.train_dataloader.dataset)
         if not isinstance(self.train_loop, IterBasedTrainLoop) and self.iter > most:
             raise InputError(
@@ -131,6 +131,19 @@ class ConsoleRunner(Runner):
                 self.logger.warning(
                     f'resumed with {now[key]} {unit} instead of {meta[key]}: an epoch has another number of '
                     'iterations, and the learning rate was meant for the other number'
+                )
+
+    def _check_optimizers(self, filename: str) -> None:
+        """Raise InputError for the state of another optimizer, which torch takes, and fails by in the first step."""
+        given = self.optim_wrapper
+        for wrapper in given.values() if isinstance(given, OptimWrapperDict) else [given]:
+            optimizer = wrapper.optimizer
+            absent = set(optimizer.defaults) - set(optimizer.param_groups[0])
+            if absent:
+                raise InputError(
+                    f'{filename} holds the state of another optimizer, without the {min(absent)} of '
+                    f'{type(optimizer).__name__}; go on with the optimizer of that run, or start from its weights by '
+                    f'--cfg-options load_from={filename}'
                 )
 
     def call_hook(self, fn_name: str, **kwargs: Any) -> None:

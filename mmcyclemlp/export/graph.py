@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from mmcyclemlp.config.walk import name_of
 from mmcyclemlp.inference.exported import head_of
 from mmcyclemlp.inference.predictor import Predictor
 
@@ -53,7 +54,7 @@ def prepared(predictor: Predictor) -> Dict[str, Any]:
     normalises = preprocessor._enable_normalize
     return dict(
         task=predictor.scope,
-        prepare=[step for step in predictor.steps if not step['type'].startswith(('Load', 'Pack'))],
+        prepare=[step for step in predictor.steps if not name_of(step).startswith(('Load', 'Pack'))],
         channels='RGB' if flips == predictor.reads_bgr else 'BGR',
         mean=preprocessor.mean.flatten().tolist() if normalises else [0.0],
         std=preprocessor.std.flatten().tolist() if normalises else [1.0],
