@@ -94,6 +94,11 @@ def test_other_commands_say_it_too(told, tmp_path, name):
             'the config cannot be built (ValueError: num_workers option should',
         ),
         ('train_dataloader = dict(dataset=dict(indices=0))', 'train_dataloader.dataset cannot be built (ValueError'),
+        (
+            "data = dict(_delete_=True, type='MultiTaskDataset', ann_file='a.json', data_root='.')\n"
+            'train_dataloader = dict(dataset=data)',
+            'train_dataloader.dataset cannot be built (FileNotFoundError: [Errno 2] No such file or directory: ',
+        ),
         ("randomness = dict(seed='x')", 'the config cannot be built (TypeError: Cannot cast'),
         (
             'train_dataloader = dict(batch_size=5000, drop_last=True)',

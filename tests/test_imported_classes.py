@@ -103,9 +103,15 @@ def test_it_is_trained_tested_and_used_as_any_other(folder, tool, monkeypatch):
 @pytest.mark.parametrize(
     'option, sentence',
     [
-        ('model.backbone.archs=b2', 'is unknown to mmcyclemlp.models.cyclemlp.CycleMLP; did you mean model.backbone.arch?'),
+        (
+            'model.backbone.archs=b2',
+            'unknown to mmcyclemlp.models.cyclemlp.CycleMLP; did you mean model.backbone.arch?',
+        ),
         ('optim_wrapper.optimizer.type=Adamm', 'is no registered class; did you mean Adam?'),
-        ('model.head.num_classes=9', 'model.head'),
+        (
+            'model.head.num_classes=9',
+            'expected as many classes of model.head as of train_dataloader.dataset, but they have 9 and 10 (0, 1, 2, ',
+        ),
     ],
 )
 def test_it_is_checked_as_any_other(folder, tool, option, sentence):

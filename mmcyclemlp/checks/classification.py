@@ -7,10 +7,11 @@ from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Tup
 
 from mmengine import Config
 
+from mmcyclemlp.config.walk import datasets
 from mmcyclemlp.errors import InputError
 from mmcyclemlp.untrusted import read_text
 
-from .common import built, check_heads, check_same, heads, shown, some, trained_classes, warn
+from .common import built, check_heads, check_same, heads, named_classes, shown, some, trained_classes, warn
 
 SPLITS = ('train', 'val', 'test')
 
@@ -41,6 +42,7 @@ def check_classes(config: Config, *splits: str, checkpoint: Optional[Mapping[str
     if config.get('default_scope') != 'mmpretrain':
         return
     sources = {split: list(_sources(config, split)) for split in SPLITS}
+    check_named_classes(config, *splits)
     for split in splits:
         for source in sources[split]:
             _check_files(config, source)
@@ -55,6 +57,17 @@ def check_classes(config: Config, *splits: str, checkpoint: Optional[Mapping[str
     check_same(named, 'rename the folders, and add an empty one for a class without images')
     if named:
         check_heads(config, *named[-1])
+
+
+def check_named_classes(config: Config, *splits: str) -> None:
+    """Raise InputError where the model has another number of classes than a dataset that names them itself, such as
+    CIFAR10; a CustomDataset has those of its folders."""
+    from mmpretrain.datasets import CustomDataset
+
+    for name, section, _ in (each for split in splits for each in datasets(config, split)):
+        kind, classes = named_classes(config, section)
+        if classes and not (isinstance(kind, type) and issubclass(kind, CustomDataset)):
+            check_heads(config, name, classes)
 
 
 def _sources(config: Config, split: str) -> Iterator[Source]:

@@ -64,6 +64,13 @@ def built(config: Config, split: str, base: type, **options: Any) -> Iterator[Tu
             yield name, kind(**{**settings, 'pipeline': [], 'lazy_init': True, **options}), transforms
 
 
+def named_classes(config: Config, section: dict) -> Tuple[Any, Tuple[str, ...]]:
+    """The class of a dataset, and the classes that its config or it names; none where they are in a file."""
+    kind = import_module(f'{config.default_scope}.registry').DATASETS.get(str(section.get('type')))
+    classes = {**getattr(kind, 'METAINFO', {}), **(section.get('metainfo') or {})}.get('classes')
+    return kind, tuple(map(str, classes)) if isinstance(classes, (list, tuple)) else ()
+
+
 def heads(config: Config) -> Iterator[Tuple[str, dict]]:
     """Where a model says its number of classes: dotted path and section; not of heads that tell objects from the
     rest."""

@@ -11,7 +11,7 @@ from mmcyclemlp.config.keys import section_arguments
 from mmcyclemlp.config.walk import datasets, name_of, walk
 from mmcyclemlp.errors import InputError
 
-from .common import check_heads, check_same, heads, some, trained_classes, warn
+from .common import check_heads, check_same, heads, named_classes, some, trained_classes, warn
 
 ALIKE = 0.92  # a slip of a letter; no variable of the libraries' configs is so close to a key
 SCOPES = ('mmdet', 'mmpretrain', 'mmseg')
@@ -71,14 +71,13 @@ def _check_dataset(config: Config, name: str, section: dict) -> None:
 
 
 def _check_classes(config: Config, splits: Sequence[str], trained: Tuple[str, ...]) -> None:
-    registry = import_module(f'{config.default_scope}.registry').DATASETS
     named = []
     for split in dict.fromkeys(['train', *splits]):
         for name, section, _ in datasets(config, split):
-            default = getattr(registry.get(str(section.get('type'))), 'METAINFO', {})
-            classes = {**default, **(section.get('metainfo') or {})}.get('classes')
-            if isinstance(classes, (list, tuple)):
-                named.append((name, tuple(map(str, classes))))
+            kind, classes = named_classes(config, section)
+            # What is tracked is one of the classes of a video.
+            if classes and 'BaseVideoDataset' not in [base.__name__ for base in getattr(kind, '__mro__', ())]:
+                named.append((name, classes))
     check_same(named, 'give all the same metainfo.classes')
     for name, classes in named[-1:] if trained else ():
         if sorted(classes) == sorted(trained):
@@ -100,7 +99,7 @@ def _check_softmax(config: Config) -> None:
 
 def _metrics(config: Config, split: str) -> Iterator[dict]:
     for path, section in walk(config.get(f'{split}_evaluator')):
-        if (not path or path.isdigit()) and isinstance(section.get('type'), str) and name_of(section) != 'Evaluator':
+        if (not path or path.isdigit()) and 'type' in section and 'metrics' not in section:  # else it is an evaluator
             yield section
 
 
@@ -193,7 +192,8 @@ def check_batch(config: Config, images: Optional[int]) -> None:
         norm = name_of(section.get('norm_cfg') or {})
         alone = norm in ('BN', 'BatchNorm2d', 'SyncBN', 'SyncBatchNorm') and name_of(section) in AVERAGING
         shared = norm.startswith('Sync') and config.get('launcher', 'none') != 'none'
-        if shared or not (alone or norm in ('BN1d', 'BatchNorm1d')):
+        several = 'ReID' in name_of(section)  # images that make one item of the data
+        if shared or several or not (alone or norm in ('BN1d', 'BatchNorm1d')):
             continue
         sampler = name_of(loader.get('sampler') or {})
         if size == 1:

@@ -9,12 +9,14 @@ from typing import Optional, Sequence, Set
 from mmengine import Config
 from mmengine.registry import DefaultScope
 
+from mmcyclemlp import untrusted
 from mmcyclemlp.errors import InputError
 
 from .keys import classes_of, no_class, unknown_key
 from .walk import walk
 
 PACKAGE = str(Path(__file__).parents[1])
+READERS = untrusted.__file__  # which the libraries' readers of files go through
 BUILDERS = ('build', 'from_cfg', 'set_randomness')  # how the names of functions that build begin
 
 
@@ -47,14 +49,15 @@ def about_config(error: BaseException) -> Optional[InputError]:
         return None
     kinds = [frame.f_locals['cfg'].get('type') for frame in frames if frame.f_code.co_name == 'build_from_cfg']
     places = [path for kind in reversed(kinds) for path, section in walk(config) if section.get('type') == kind]
-    reason = ' '.join(text.split())
+    reason = ' '.join(str(error).split())
     place = next(filter(None, places), 'the config')
     return InputError(f'{place} cannot be built ({type(error).__name__}: {reason:.200}); correct it')
 
 
 def is_own(called: Sequence[str]) -> bool:
     """Whether an error that passed through files, the last one last, is of the user's own code, or arose in ours."""
-    own = [name for name in called if name.endswith('.py') and 'site-packages' not in name and 'lib/python' not in name]
+    of_libraries = ('site-packages', 'lib/python', READERS)
+    own = [name for name in called if name.endswith('.py') and not any(part in name for part in of_libraries)]
     return any(not name.startswith(PACKAGE) or name == called[-1] for name in own)
 
 
