@@ -1,5 +1,7 @@
 """CamVid in both layouts, made and real, and the configs trained on it."""
 
+import os
+import subprocess
 import tarfile
 
 import numpy as np
@@ -65,6 +67,32 @@ def test_recipes_are_chosen_on_the_last_fifth_of_each_training_video(tmp_path):
     assert names['dev'] == ['0001TP_0019.jpg', '0001TP_0020.jpg', '0016E5_019.jpg', '0016E5_020.jpg']
     assert sorted(names['fit'] + names['dev']) == names['train'] and len(names['fit']) == 18
     assert not {*names['train']} & {*names['val']}
+
+
+@pytest.mark.parametrize('mode, expected', [([], 8), (['full'], 2)])
+def test_the_script_of_the_recipes_trains_with_these(tmp_path, mode, expected):
+    """With a program in the place of Python that notes its arguments and writes a curve."""
+    python = tmp_path / 'python'
+    python.write_text(
+        '#!/bin/bash\necho "$@" >>"$CALLS"\nwhile [ "$1" != --work-dir ]; do shift; done\nmkdir -p "$2"\n'
+        'printf "iteration,a,b,c,mIoU\\n800,0,0,0,0.3\\n" >"$2/curves.csv"\n'
+    )
+    python.chmod(0o755)
+    env = {**os.environ, 'PYTHON': str(python), 'CALLS': str(tmp_path / 'calls')}
+    for _ in range(2):  # what is done is not done again
+        subprocess.run(['docs/results/camvid/recipes.sh', tmp_path / 'out', *mode], cwd=REPO, env=env, check=True)
+    calls = (tmp_path / 'calls').read_text().splitlines()
+    assert len(calls) == expected and ('split=dev' in calls[0]) == (not mode)
+    for path in (tmp_path / 'out').glob('*.py'):
+        network, recipe, rate = path.stem.split('-', 2)
+        config, own = load_config(path), load_config(CONFIGS[network])
+        steps = [step.type for step in config.train_dataloader.dataset.pipeline]
+        assert ('PhotoMetricDistortion' in steps) == (recipe == 'distorted') and steps[-1] == 'PackSegInputs'
+        assert config.optim_wrapper.optimizer.lr == float(rate) and config.model == own.model
+        if mode:  # the other's
+            assert config.optim_wrapper != own.optim_wrapper and config.train_cfg == own.train_cfg
+    table = tmp_path / 'out/recipes.csv'
+    assert table.exists() != bool(mode) and (mode or len(read_table(table)) == 8)
 
 
 @pytest.mark.parametrize('name', CONFIGS)
