@@ -66,6 +66,12 @@ def pipeline(steps, loader='train', workers=0):
             'and 100x10)); model.head gets maps of 160 channels: correct its settings, such as in_channels',
         ),
         (
+            pipeline(f"dict(type='Resize', scale=8), {PACK}")
+            + "\nmodel = dict(backbone=dict(_delete_=True, type='AlexNet'))",
+            'model.backbone.features.2 cannot take what it gets (RuntimeError: Given input size: (64x1x1). Calculated '
+            'output size: (64x0x0). Output size is too small); take larger images, for its maps are too small',
+        ),
+        (
             pipeline("dict(type='Resize', scale=8)"),
             f"model.data_preprocessor cannot take the first batch (KeyError: 'inputs'); let the pipeline end with "
             f'{PACKING}',

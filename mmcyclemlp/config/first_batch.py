@@ -106,6 +106,8 @@ def _about_model(runner: Runner, frames: List[FrameType], reason: str) -> Option
         does_not = f'model.{name} does not run on this device or in this precision ({reason:.200})'
         return f'{does_not}; take another layer, or a GPU'
     cannot = f'model.{name} cannot take what it gets ({reason:.200})'
+    if re.search("(?i)smaller than kernel|kernel size can't be greater|output size is too small", reason):
+        return f'{cannot}; take larger images, for its maps are too small'
     if re.search("no attribute '(_gt_|gt_|bboxes|labels|masks)", reason):
         return f'{cannot}; let the pipeline load it by LoadAnnotations'
     got = next(filter(None, (_channels(frame) for own, frame in inner if own.split('.')[0] == part)), None)
