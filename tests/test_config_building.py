@@ -99,6 +99,11 @@ def test_other_commands_say_it_too(told, tmp_path, name):
             'train_dataloader = dict(dataset=data)',
             'train_dataloader.dataset cannot be built (FileNotFoundError: [Errno 2] No such file or directory: ',
         ),
+        (
+            "param_scheduler = [dict(type='CosineAnnealingLR', begin=20)]\ntrain_cfg = dict(max_epochs=1)",
+            'param_scheduler.0 cannot be built (ValueError: end should be larger than begin, but got begin=20, end=1); '
+            'lower begin, or train for longer',
+        ),
         ("randomness = dict(seed='x')", 'the config cannot be built (TypeError: Cannot cast'),
         (
             'train_dataloader = dict(batch_size=5000, drop_last=True)',

@@ -51,7 +51,9 @@ def about_config(error: BaseException) -> Optional[InputError]:
     places = [path for kind in reversed(kinds) for path, section in walk(config) if section.get('type') == kind]
     reason = ' '.join(str(error).split())
     place = next(filter(None, places), 'the config')
-    return InputError(f'{place} cannot be built ({type(error).__name__}: {reason:.200}); correct it')
+    # As after max_epochs=1 on the command line, where a warm-up takes 20 of them.
+    remedy = 'lower begin, or train for longer' if 'end should be larger than begin' in reason else 'correct it'
+    return InputError(f'{place} cannot be built ({type(error).__name__}: {reason:.200}); {remedy}')
 
 
 def is_own(called: Sequence[str]) -> bool:
