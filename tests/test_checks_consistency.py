@@ -165,6 +165,23 @@ def test_the_best_is_by_a_metric_that_is_computed(scope, evaluator, wanted, give
     check_consistency(config, 'train', 'val')
 
 
+def test_windows_leave_no_gaps():
+    config = segmentation()
+    config.model.test_cfg = dict(mode='slide', crop_size=(192, 256), stride=(192, 256))
+    check_consistency(config, 'train', 'val')
+    config.model.test_cfg.crop_size = (256, 192)
+    refused(config, r'slides windows of \(256, 192\) by \(192, 256\), which leaves gaps; set stride to')
+
+
+def test_weights_are_given_for_each_class():
+    config = segmentation(loss=dict(type='CrossEntropyLoss', class_weight=[1.0, 2.0]))
+    check_consistency(config, 'train', 'val')
+    config.model.decode_head.loss_decode.class_weight.append(1.0)
+    refused(
+        config, 'model.decode_head has 2 classes, but class_weight of its CrossEntropyLoss has 3; give one for each'
+    )
+
+
 def test_an_evaluator_of_another_task_is_refused():
     refused(segmentation(evaluator=dict(type='Accuracy')), 'val_evaluator has Accuracy, which is no metric of mmseg')
     pytest.importorskip('mmdet')

@@ -32,7 +32,7 @@ train_dataloader = data
 val_dataloader = data
 test_dataloader = data
 load_from = None
-model = dict(backbone=dict(init_cfg=None), decode_head=dict(num_classes=5))
+model = dict(backbone=dict(init_cfg=None), decode_head=dict(num_classes=5, loss_decode=dict(class_weight=None)))
 """
 
 
@@ -133,6 +133,10 @@ def masks(tmp_path):
         (
             'model = dict(decode_head=dict(in_index=[0, 1, 5]))',
             r'model\.decode_head cannot take what it gets \(IndexError: .* gets maps of (64|32), ',
+        ),
+        (
+            "model = dict(test_cfg=dict(mode='windows'))\ntrain_cfg = dict(max_iters=1, val_interval=1)",
+            r'the model cannot take the first batch \(AssertionError: Only .* but got windows\.\); correct its',
         ),
     ],
 )

@@ -27,8 +27,9 @@ def check_consistency(config: Config, *splits: str, checkpoint: Optional[Mapping
     Raises:
         InputError: text in place of a tuple of classes; fewer colours than classes; of detection and segmentation,
             other classes in training than in ``splits``, or those of ``checkpoint`` in another order; a detector with
-            another number of classes than its data; a softmax over one class; an evaluator of another task; for
-            training, ``save_best`` of what the evaluator does not give, and a batch of one where batch norm needs two.
+            another number of classes than its data; a softmax over one class; windows that leave gaps; an evaluator of
+            another task; weights of another number of classes; for training, ``save_best`` of what the evaluator does
+            not give, and a batch of one where batch norm needs two.
     """
     read = section_arguments((), config, config.get('default_scope'))[0]
     for key in set(config) - read:
@@ -42,7 +43,8 @@ def check_consistency(config: Config, *splits: str, checkpoint: Optional[Mapping
     for split in splits:
         _check_evaluator(config, split)
         _check_counts(config, split)
-    _check_softmax(config)
+    _check_losses(config)
+    _check_windows(config)
     if 'train' in splits:
         _check_save_best(config)
         check_batch(config, None)
@@ -86,15 +88,32 @@ def _check_classes(config: Config, splits: Sequence[str], trained: Tuple[str, ..
             warn(f'the checkpoint was trained on the classes {some(trained)}, but {name} has {some(classes)}')
 
 
-def _check_softmax(config: Config) -> None:
+def _check_losses(config: Config) -> None:
     for path, head in heads(config) if config.get('default_scope') != 'mmdet' else ():
         losses = [loss for key in ('loss', 'loss_decode') for _, loss in walk(head.get(key)) if 'type' in loss]
+        for loss in losses:
+            weights = loss.get('class_weight')
+            if isinstance(weights, (list, tuple)) and len(weights) != head['num_classes']:
+                raise InputError(
+                    f'{path} has {head["num_classes"]} classes, but class_weight of its {name_of(loss)} has '
+                    f'{len(weights)}; give one for each class, or leave them out'
+                )
         softmax = all(name_of(loss) in ('CrossEntropyLoss', 'LabelSmoothLoss') for loss in losses)
         if head['num_classes'] == 1 and softmax and not any(loss.get('use_sigmoid') for loss in losses):
             raise InputError(
                 f'{path}.num_classes is 1, but a softmax over one class is always 1, and learns nothing; give what is '
                 'not of the class a class of its own, such as ground, and set num_classes=2'
             )
+
+
+def _check_windows(config: Config) -> None:
+    test_cfg = (config.get('model') or {}).get('test_cfg') or {}
+    crop, stride = test_cfg.get('crop_size'), test_cfg.get('stride')
+    if test_cfg.get('mode') == 'slide' and crop and stride and any(step > size for step, size in zip(stride, crop)):
+        raise InputError(
+            f'model.test_cfg slides windows of {tuple(crop)} by {tuple(stride)}, which leaves gaps; set stride to '
+            'crop_size or less'
+        )
 
 
 def _metrics(config: Config, split: str) -> Iterator[dict]:

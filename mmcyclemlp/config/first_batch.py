@@ -10,6 +10,7 @@ from types import FrameType
 from typing import Any, Iterator, List, Optional, Sequence, Tuple
 
 from mmcv.transforms import BaseTransform
+from mmengine.optim import OptimWrapper
 from mmengine.runner import BaseLoop, Runner
 from torch import Tensor
 from torch.utils.data import dataloader
@@ -92,12 +93,15 @@ def _depths(kind: Any, calls: Sequence[Tuple[str, str]]) -> Iterator[int]:
 
 
 def _about_model(runner: Runner, frames: List[FrameType], reason: str) -> Optional[str]:
-    # Of the parts, not of the whole model, which is itself a module of what distributes it.
+    owners = [frame.f_locals.get('self') for frame in frames]
+    if is_own([frame.f_code.co_filename for frame in frames]) or any(isinstance(own, OptimWrapper) for own in owners):
+        return None
+    # Of the parts, or else of the whole model, which is itself a module of what distributes it.
     modules = [(name.removeprefix('module.'), module) for name, module in runner.model.named_modules()]
     names = {id(module): name for name, module in modules if name not in ('', 'module')}
-    inner = [(names[id(owner)], frame) for frame in frames if id(owner := frame.f_locals.get('self')) in names]
-    if not inner or is_own([frame.f_code.co_filename for frame in frames]):
-        return None
+    inner = [(names[id(owner)], frame) for owner, frame in zip(owners, frames) if id(owner) in names]
+    if not inner:
+        return f'the model cannot take the first batch ({reason:.200}); correct its settings'
     name = inner[-1][0]
     part = name.split('.')[0]
     if part == 'data_preprocessor':
