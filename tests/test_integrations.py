@@ -74,7 +74,7 @@ def by_config(arch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('arch', ['b1', 'b2', 'b3', 'b4', 'b5'])
+@pytest.mark.parametrize('arch', ['b1', 'b2', 'b5'])  # all five by our own function: test_cyclemlp.py
 def test_every_api_gives_the_reference(original, release, reference, formula, arch):
     release(arch, original(arch))
     init_default_scope('mmpretrain')  # another test may have left that of another library
