@@ -10,8 +10,6 @@ import numpy as np
 import pytest
 import torch
 
-from mmcyclemlp.dependencies import import_yapf
-
 from .helpers import SHARED, call_tool
 
 # The shell scripts run this interpreter, whichever `python` comes first on the caller's PATH.
@@ -24,6 +22,8 @@ if not torch.cuda.is_available():
 
 
 def pytest_configure():
+    from mmcyclemlp.dependencies import import_yapf  # after the variable above
+
     import_yapf()  # once, before the processes of pytest-xdist do it at the same time
 
 

@@ -99,7 +99,7 @@ def _name_classes(config: Config) -> None:
     of its model for the scope, which such a config may leave out."""
     for _, section in walk(config):
         kind = section.get('type')
-        if callable(kind):
+        if hasattr(kind, '__qualname__'):  # a class or a function
             section['type'] = f'{kind.__module__}.{kind.__qualname__}'
     library, *rest = str((config.get('model') or {}).get('type')).split('.')
     if rest and library in LIBRARIES and config.get('default_scope') is None:
