@@ -39,8 +39,8 @@ model = dict(
     retinanet="""
 _base_ = 'base.py'
 model = dict(
-    neck=dict(in_channels=[8, 8], start_level=0, num_outs=3),
-    bbox_head=dict(anchor_generator=dict(strides=[4, 8, 16])))
+    neck=dict(in_channels=[8, 8], start_level=0, num_outs=2, add_extra_convs=False),
+    bbox_head=dict(anchor_generator=dict(strides=[4, 8])))
 """,
     classifier=f"""
 _base_ = '{REPO}/configs/cyclemlp/digits_b1.py'

@@ -23,6 +23,7 @@ import torch
 from mmcyclemlp.errors import InputError
 from mmcyclemlp.files import PROJECT
 from mmcyclemlp.study import load_study, run_study, write_report
+from mmcyclemlp.study.plan import read_plan
 
 from .arguments import command, parser_of
 
@@ -74,20 +75,15 @@ def main(args: Namespace) -> int:
         PARSER.error('NAME of a study is needed; --list shows them')
     if args.list:
         for path in sorted(STUDIES.glob('*.yml')):
-            print(f'{path.stem:16} {load_study(path).title}')
+            print(f'{path.stem:16} {read_plan(path)["title"]}')
         return 0
+    env = environment(args.device)
     study = load_study(find(args.name))
     work_dir = args.work_dir or Path('work_dirs', 'studies', study.name)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the training process is ended as well
     print(f'{study.name}: {study.title}', flush=True)
     try:
-        failed = run_study(
-            study,
-            work_dir,
-            PROJECT / 'tools' / 'train.py',
-            environment(args.device),
-            lambda line: print(line, flush=True),
-        )
+        failed = run_study(study, work_dir, PROJECT / 'tools' / 'train.py', env, lambda line: print(line, flush=True))
     except KeyboardInterrupt:
         print('stopped; the same command continues', file=sys.stderr)
         return 130

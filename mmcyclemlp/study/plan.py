@@ -79,8 +79,7 @@ def load_study(path: Path) -> Study:
     Raises:
         InputError: the file cannot be read; a key is unknown or missing; a config or an option is wrong.
     """
-    content = _read(path)
-    _check_keys(content, STUDY_KEYS, {'title', 'image_size', 'runs'}, str(path))
+    content = read_plan(path)
     common = dict(content.get('options', {}))
     if 'epochs' in content:
         common['train_cfg.max_epochs'] = content['epochs']
@@ -94,10 +93,8 @@ def load_study(path: Path) -> Study:
             )
         config_path = path.parent / entry['config']
         options = {**common, **entry.get('options', {})}
-        for seed in content.get('seeds', [0]):
-            runs.append(
-                Run(entry['name'], seed, config_path, options, _config(config_path, options), content.get('amp', False))
-            )
+        config, amp = _config(config_path, options), content.get('amp', False)
+        runs += [Run(entry['name'], seed, config_path, options, config, amp) for seed in content.get('seeds', [0])]
     folders = [run.folder for run in runs]
     twice = next((folder for folder in folders if folders.count(folder) > 1), None)
     if twice:
@@ -108,10 +105,16 @@ def load_study(path: Path) -> Study:
     return Study(path.stem, content['title'], content['image_size'], content.get('compare_with_seed', False), runs)
 
 
-def _read(path: Path) -> Dict[str, Any]:
+def read_plan(path: Path) -> Dict[str, Any]:
+    """A study's file as it stands: its keys are known and of their types; its configs are not read.
+
+    Raises:
+        InputError: as load_study says, configs excepted.
+    """
     content = parse_yaml(read_text(path), str(path))
     if not isinstance(content, dict) or not isinstance(content.get('runs'), list) or not content['runs']:
         raise InputError(f'expected a study with a list of runs, but {path} has none; see configs/studies')
+    _check_keys(content, STUDY_KEYS, {'title', 'image_size', 'runs'}, str(path))
     return content
 
 
