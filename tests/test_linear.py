@@ -15,10 +15,9 @@ SHAPES = [(2, 5, 7, 8, 6), (1, 1, 1, 7, 3), (33, 1, 4, 10, 4), (3, 2, 1, 12, 1),
 def processor(request, monkeypatch):
     """The choices for both kinds of processor, which compute on either, and those without private operators."""
     module = sys.modules['mmcyclemlp.ops.linear']
-    monkeypatch.setattr(module, 'AVX512', request.param == 'avx512')
-    monkeypatch.setattr(module, 'DILATION', 2 if request.param == 'avx512' else 1)
-    if request.param == 'public':
-        monkeypatch.setattr(module, 'INNER_PRODUCT', False)
+    monkeypatch.setattr(module, 'ONEDNN', request.param != 'avx2')
+    monkeypatch.setattr(module, 'INNER_PRODUCT', request.param == 'avx512')
+    return request.param
 
 
 @pytest.mark.parametrize('dtype', [torch.float32, torch.float64, torch.bfloat16], ids=str)
@@ -94,3 +93,18 @@ def test_export_keeps_the_linear_layer():
 
     graphs = [str(torch.jit.trace(Product(), x).inlined_graph), str(torch.export.export(Product(), (x,)).graph)]
     assert all('linear' in graph and 'conv' not in graph for graph in graphs)
+
+
+def test_a_compiler_sees_what_the_processor_is_best_at(processor):
+    """Without AVX-512, the convolution took a compiled network twice the time of the linear layer."""
+    graphs = []
+
+    def keep(graph, inputs):
+        graphs.append(graph.code)
+        return graph
+
+    torch._dynamo.reset()
+    with torch.no_grad():
+        torch.compile(linear, backend=keep, fullgraph=True)(torch.randn(2, 4, 5, 8), torch.randn(6, 8))
+    (code,) = graphs
+    assert ('conv2d' in code) is (processor != 'avx2')
