@@ -15,8 +15,8 @@ SHAPES = [(2, 5, 7, 8, 6), (1, 1, 1, 7, 3), (33, 1, 4, 10, 4), (3, 2, 1, 12, 1),
 def processor(request, monkeypatch):
     """The choices for both kinds of processor, which compute on either, and those without private operators."""
     module = sys.modules['mmcyclemlp.ops.linear']
-    monkeypatch.setattr(module, 'ONEDNN', request.param != 'avx2')
-    monkeypatch.setattr(module, 'INNER_PRODUCT', request.param == 'avx512')
+    monkeypatch.setattr(module, 'AVX512', request.param != 'avx2')
+    monkeypatch.setattr(module, 'INNER_PRODUCT', request.param != 'public')
     return request.param
 
 
