@@ -1,6 +1,7 @@
 """The commands train and test, as a user calls them, and what all tools have in common."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -13,6 +14,7 @@ from PIL import Image
 
 from mmcyclemlp.checkpoints import read_checkpoint, reading
 from mmcyclemlp.cli.main import main
+from mmcyclemlp.cli.study import main as study
 
 from .helpers import REPO, read_table
 from .small_runs import TINY, metrics, script
@@ -339,3 +341,20 @@ def test_every_script_finds_the_package_of_its_checkout():
             r'sys\.path\.insert\(0, str\(Path\(__file__\)\.resolve\(\)\.parents\[(\d)\]\)\)', path.read_text()
         )
         assert path.parents[int(depth)] == REPO
+
+
+@pytest.mark.parametrize('broken', ['stdout', 'another pipe'])
+def test_a_reader_that_ends_early_is_no_error(monkeypatch, broken, capfd):
+    """As `head` does; a pipe of a process that loads data keeps its traceback."""
+    reading_end, writing_end = os.pipe()
+    os.close(reading_end)
+    with open(writing_end, 'w') as output:
+        if broken == 'stdout':
+            monkeypatch.setattr(sys, 'stdout', output)
+            assert study(['--list']) == 141
+            print('dropped', flush=True)
+        else:
+            monkeypatch.setattr('mmcyclemlp.cli.study.load_study', lambda path: os.write(writing_end, b'x'))
+            with pytest.raises(BrokenPipeError):
+                study(['cifar10-quick'])
+    assert capfd.readouterr().err == ''

@@ -2,6 +2,7 @@
 
 import functools
 import os
+import select
 import sys
 import time
 from argparse import Action, ArgumentParser, Namespace, RawDescriptionHelpFormatter
@@ -17,7 +18,8 @@ from .processes import LAUNCHERS
 
 def command(parser: ArgumentParser) -> Callable[[Callable[[Namespace], Optional[int]]], Callable[..., int]]:
     """Turn a function of parsed arguments into a main, which takes a list of arguments (default: the process's own) and
-    returns the exit status: 0, what the function returned, or 2 after an InputError, which prints one line."""
+    returns the exit status: 0, what the function returned, 2 after an InputError, which prints one line, or 141 if the
+    reader of the output has ended, as ``head`` does."""
 
     def decorate(main: Callable[[Namespace], Optional[int]]) -> Callable[..., int]:
 
@@ -25,8 +27,12 @@ def command(parser: ArgumentParser) -> Callable[[Callable[[Namespace], Optional[
         def run(argv: Optional[Sequence[str]] = None) -> int:
             parser.prog = os.path.basename(sys.argv[0])
             try:
-                return main(parser.parse_args(argv)) or 0
+                status = main(parser.parse_args(argv)) or 0
+                sys.stdout.flush()
+                return status
             except Exception as error:
+                if isinstance(error, BrokenPipeError) and _reader_has_ended():
+                    return 141  # as the shell calls a process that SIGPIPE ended
                 told = error if isinstance(error, InputError) else about_config(error) or about_first_batch(error)
                 if told is None:
                     raise
@@ -38,6 +44,16 @@ def command(parser: ArgumentParser) -> Callable[[Callable[[Namespace], Optional[
         return run
 
     return decorate
+
+
+def _reader_has_ended() -> bool:
+    """Whether stdout, and no other pipe, is broken; what it still holds is dropped then."""
+    poll = select.poll()
+    poll.register(sys.stdout, 0)  # nothing but errors
+    if not poll.poll(0):
+        return False
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return True
 
 
 def parser_of(doc: Optional[str]) -> ArgumentParser:
