@@ -358,3 +358,8 @@ def test_a_reader_that_ends_early_is_no_error(monkeypatch, broken, capfd):
             with pytest.raises(BrokenPipeError):
                 study(['cifar10-quick'])
     assert capfd.readouterr().err == ''
+
+
+def test_a_command_needs_no_stdout(monkeypatch):
+    monkeypatch.setattr(sys, 'stdout', None)  # as after `>&-`
+    assert study(['--list']) == 0

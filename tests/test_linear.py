@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from mmcyclemlp.ops import linear, linear_gelu
-from mmcyclemlp.ops.linear import linear_each
+from mmcyclemlp.ops.linear import linear_each, linear_of
+from mmcyclemlp.ops.shift import shifting
 
 SHAPES = [(2, 5, 7, 8, 6), (1, 1, 1, 7, 3), (33, 1, 4, 10, 4), (3, 2, 1, 12, 1), (0, 4, 5, 6, 3), (2, 9, 11, 1, 5)]
 
@@ -39,6 +40,19 @@ def test_matches_float64(shape, dtype):
         got = torch.autograd.grad(out, inputs, grad)
         for g, e in zip(got, torch.autograd.grad(expected, double, grad.double())):
             torch.testing.assert_close(g.double(), e, atol=5e-5, rtol=5e-5)
+
+
+@pytest.mark.parametrize('shape', SHAPES, ids=str)
+def test_gradients_of_a_moved_map(shape):
+    batch, height, width, c_in, c_out = shape
+    x, weight, bias = torch.randn(batch, height, width, c_in), torch.randn(c_out, c_in), torch.randn(c_out)
+    movement, grad = shifting(c_in, (1, 3)), torch.randn(batch, height, width, c_out)
+    inputs = [t.requires_grad_() for t in (x, weight, bias)]
+    double = [t.detach().double().requires_grad_() for t in inputs]
+    out, expected = linear_of(movement, *inputs), movement(double[0]) @ double[1].T + double[2]
+    got, exact = torch.autograd.grad(out, inputs, grad), torch.autograd.grad(expected, double, grad.double())
+    for g, e in zip((out, *got), (expected, *exact)):
+        torch.testing.assert_close(g.double(), e, atol=5e-5, rtol=5e-5)
 
 
 @pytest.mark.parametrize('shape', SHAPES, ids=str)

@@ -28,7 +28,7 @@ def command(parser: ArgumentParser) -> Callable[[Callable[[Namespace], Optional[
             parser.prog = os.path.basename(sys.argv[0])
             try:
                 status = main(parser.parse_args(argv)) or 0
-                sys.stdout.flush()
+                print(end='', flush=True)  # now, while it can be told from an error; without a stdout, nothing
                 return status
             except Exception as error:
                 if isinstance(error, BrokenPipeError) and _reader_has_ended():
