@@ -1,5 +1,6 @@
 """User errors: the commands print them as one line, without a traceback, and exit with status 2."""
 
+import os
 import signal
 import sys
 from contextlib import contextmanager
@@ -24,7 +25,10 @@ class RunStopped(Exception):
 
 def tell(error: InputError) -> None:
     """Print ``error: <sentence>`` to stderr."""
-    sys.stdout.flush()  # so that the sentence comes last where both go to one file
+    try:
+        print(end='', flush=True)  # so that the sentence comes last where both go to one file; there may be no stdout
+    except BrokenPipeError:  # its reader has ended; what it still holds is dropped
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     # From a process that loads data it comes at the end of that process's traceback, as text.
     sentence = str(error).rpartition(f'{type(error).__name__}: ')[2].strip()
     # What files hold may stand in it; line breaks and terminal codes are shown as Python writes them.

@@ -142,11 +142,26 @@ def test_a_softmax_over_one_class_learns_nothing():
 
 
 @pytest.mark.parametrize(
+    'head',
+    [
+        dict(type='LinearRegressionHead'),
+        dict(type='LinearRegressionHead', loss=dict(type='RegressionLoss')),
+        dict(type='MultiLabelLinearClsHead'),
+    ],
+)
+def test_one_output_without_a_softmax_is_fine(head):
+    config = dict(data_preprocessor=dict(num_classes=1), model=dict(head=dict(num_classes=1, **head)))
+    check_consistency(Config(dict(default_scope='mmpretrain', **config)), 'train', 'val')
+
+
+@pytest.mark.parametrize(
     'scope, evaluator, wanted, given',
     [
         ('mmseg', dict(type='IoUMetric', iou_metrics=['mDice']), 'mIoU', 'aAcc, mAcc, mDice'),
         ('mmseg', dict(type='IoUMetric', prefix='seg'), 'mIoU', 'seg/aAcc, seg/mAcc, seg/mIoU'),
         ('mmpretrain', [dict(type='SingleLabelMetric')], 'accuracy/top1', 'single-label/f1-score, .*'),
+        ('mmpretrain', [dict(type='MultiLabelMetric')], 'accuracy/top1', 'multi-label/f1-score, .*'),
+        ('mmpretrain', [dict(type='AveragePrecision')], 'accuracy/top1', 'multi-label/mAP'),
         ('mmpretrain', [dict(type='Accuracy', topk=(1, 5))], ['accuracy/top5', 'auc'], 'accuracy/top1, accuracy/top5'),
         ('mmdet', dict(type='CocoMetric', metric='bbox'), 'coco/segm_mAP', 'coco/bbox_mAP, .*'),
     ],
@@ -171,6 +186,13 @@ def test_windows_leave_no_gaps():
     check_consistency(config, 'train', 'val')
     config.model.test_cfg.crop_size = (256, 192)
     refused(config, r'slides windows of \(256, 192\) by \(192, 256\), which leaves gaps; set stride to')
+    for stride in (192, None):
+        config.model.test_cfg.update(crop_size=(256, 192), stride=stride)
+        refused(config, rf'needs crop_size and stride, two numbers each .* got \(256, 192\) and {stride}')
+
+
+def test_metrics_of_masks_are_those_of_mmseg():
+    refused(segmentation(evaluator=dict(type='IoUMetric', iou_metrics=['mIOU'])), 'iou_metrics has mIOU; expected mIoU')
 
 
 def test_weights_are_given_for_each_class():

@@ -15,6 +15,7 @@ from PIL import Image
 from mmcyclemlp.checkpoints import read_checkpoint, reading
 from mmcyclemlp.cli.main import main
 from mmcyclemlp.cli.study import main as study
+from mmcyclemlp.errors import InputError, tell
 
 from .helpers import REPO, read_table
 from .small_runs import TINY, metrics, script
@@ -363,3 +364,45 @@ def test_a_reader_that_ends_early_is_no_error(monkeypatch, broken, capfd):
 def test_a_command_needs_no_stdout(monkeypatch):
     monkeypatch.setattr(sys, 'stdout', None)  # as after `>&-`
     assert study(['--list']) == 0
+
+
+@pytest.mark.slow
+def test_the_config_of_a_run_stays_as_it_was(trained, tool):
+    config = trained / 'work_dirs/tiny/tiny.py'
+    before = config.read_bytes()
+    code, _, _ = tool(
+        trained, 'test.py', config, 'work_dirs/tiny/epoch_2.pth', '--cfg-options', 'test_dataloader.dataset.indices=16'
+    )
+    assert code == 0 and list((trained / 'work_dirs/tiny/test').glob('*/*.log'))
+    wider = ['model.backbone.arch.embed_dims=(8,24)', 'model.head.in_channels=24', 'train_cfg.max_epochs=3']
+    code, _, errors = tool(trained, 'train.py', 'tiny.py', '--resume', '--cfg-options', *wider)
+    assert code == 2 and 'does not fit the model of the config' in errors
+    assert config.read_bytes() == before
+
+
+def test_an_error_needs_no_stdout(monkeypatch, capfd):
+    monkeypatch.setattr(sys, 'stdout', None)
+    tell(InputError('a is wrong'))
+    assert capfd.readouterr().err == 'error: a is wrong\n'
+
+
+def test_an_error_is_told_though_the_reader_of_the_output_has_ended(monkeypatch, capfd):
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, 'w') as output:
+        output.write('lost')
+        monkeypatch.setattr(sys, 'stdout', output)
+        tell(InputError('a is wrong'))
+        output.flush()
+    assert capfd.readouterr().err == 'error: a is wrong\n'
+
+
+@pytest.mark.parametrize('out, sentence', [('.', '. is a folder'), ('no/a.json', 'no is no folder; create it first')])
+def test_metrics_go_to_a_file_in_a_folder(tmp_path, tool, out, sentence):
+    code, _, errors = tool(tmp_path, 'test.py', DIGITS, 'none.pth', '--out', out)
+    assert (code, errors) == (2, f'error: --out expects a file in an existing folder, but {sentence}\n')
+
+
+def test_a_seed_is_a_number_of_32_bits(tmp_path, tool):
+    code, _, errors = tool(tmp_path, 'train.py', DIGITS, '--seed', -1)
+    assert (code, errors) == (2, 'error: --seed expects a whole number from 0 to 2**32 - 1, got -1\n')

@@ -80,6 +80,14 @@ def test_changes_reach_into_tuples_and_make_sections():
     assert before.to_dict() == config().to_dict() and 'launcher' not in before
 
 
+@pytest.mark.parametrize('given', [{}, {'deterministic': True}, {'seed': 5, 'diff_rank_seed': True}])
+@pytest.mark.parametrize('seed, deterministic', [(None, False), (3, True)])
+def test_randomness_of_the_config_stays_where_no_option_is_given(given, seed, deterministic):
+    found = edited(Config(dict(randomness=given)), randomness(seed, deterministic)).randomness
+    options = {'seed': 3, 'deterministic': True} if deterministic else {}
+    assert found == {'seed': None, **given, **options}
+
+
 @pytest.mark.parametrize('edit', [from_random_weights, launched('pytorch'), randomness(3, True)])
 def test_edits_are_pure(edit, monkeypatch):
     monkeypatch.setattr('mmcyclemlp.config.edits.get_device', lambda: 'cpu')

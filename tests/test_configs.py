@@ -1,7 +1,10 @@
 """Every config builds its model, runs it, and is written the same way."""
 
 import copy
+import os
 import re
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -10,6 +13,7 @@ from mmengine.registry import MODELS, init_default_scope
 
 from mmcyclemlp.config.keys import section_arguments
 from mmcyclemlp.engine import load_config
+from mmcyclemlp.errors import InputError
 from mmcyclemlp.models import ARCHS
 
 from .helpers import REPO
@@ -131,3 +135,34 @@ def test_cifar10_follows_the_studys_recipe():
     assert (config.train_cfg.max_epochs, config.train_dataloader.batch_size) == (100, 256)
     assert [step.type for step in config.train_dataloader.dataset.pipeline] == ['PackInputs']
     assert config.train_dataloader.sampler.shuffle
+
+
+def test_warnings_are_seen_where_a_config_reads_the_environment(tmp_path):
+    (tmp_path / 'a.py').write_text("batch = '{{$SIZE:8}}'\n")
+    code = 'from mmcyclemlp.config import load_config; from mmcyclemlp.checks.common import warn; load_config("a.py")'
+    line = [sys.executable, '-c', f'{code}; warn("mind the gap")']
+    done = subprocess.run(line, cwd=tmp_path, text=True, capture_output=True, env={**os.environ, 'SIZE': '4'})
+    assert done.returncode == 0, done.stderr
+    assert 'WARNING - mind the gap' in done.stdout
+
+
+def test_folders_of_images_may_have_any_name(tmp_path, monkeypatch):
+    for split, name in (('train', 'a'), ('val', 'a')):
+        (tmp_path / "it's mine" / split / name).mkdir(parents=True)
+    monkeypatch.setenv('DATA', str(tmp_path / "it's mine"))
+    config = load_config(REPO / 'configs/cyclemlp/finetune_b1.py')
+    assert config.train_dataloader.dataset.data_root == str(tmp_path / "it's mine")
+
+
+@pytest.mark.parametrize(
+    'text, sentence',
+    [
+        ("model = 'x'", r"model must be a section, as in model=dict\(...\), got 'x'"),
+        ('val_dataloader = [1]', r'val_dataloader must be a section'),
+        ("default_scope = 'a.b'", r"default_scope is 'a.b'; expected mmpretrain, mmdet or mmseg"),
+    ],
+)
+def test_sections_and_scopes_are_what_they_must_be(tmp_path, text, sentence):
+    (tmp_path / 'a.py').write_text(text)
+    with pytest.raises(InputError, match=sentence):
+        load_config(tmp_path / 'a.py')

@@ -3,6 +3,7 @@
 import csv
 import itertools
 import os
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,15 +13,25 @@ from mmengine.config import Config
 from mmengine.evaluator import BaseMetric, Evaluator
 from mmengine.hooks import Hook
 from mmengine.model import BaseModel
-from mmengine.registry import OPTIM_WRAPPERS
+from mmengine.registry import MODELS, OPTIM_WRAPPERS, DefaultScope
 from mmpretrain.structures import DataSample
 from PIL import Image
 from torch import nn
 from torch.utils.data import DataLoader
 
-from mmcyclemlp.engine import ConsoleRunner, CurvesHook, MeanCrossEntropy, ResumeScheduleHook, curves, input_errors
+from mmcyclemlp.engine import (
+    ConsoleRunner,
+    CurvesHook,
+    MeanCrossEntropy,
+    ResumeScheduleHook,
+    TrainAccuracyHook,
+    WholeCheckpointHook,
+    curves,
+    input_errors,
+)
 from mmcyclemlp.errors import InputError
 
+from . import small_runs
 from .helpers import read_table
 
 CLASSIFICATION = {'accuracy/top1': 50.0, 'cross_entropy/mean': 1.5}
@@ -326,3 +337,27 @@ def test_input_errors_end_in_a_sentence(capsys):
 def test_other_errors_keep_their_traceback():
     with pytest.raises(ZeroDivisionError), input_errors():
         1 / 0  # noqa: B018
+
+
+def test_the_best_is_by_a_metric_that_the_validation_gave(tmp_path):
+    hook = WholeCheckpointHook(save_best='accuracy/top1')
+    sentence = 'save_best is accuracy/top1, but the validation gave multi-label/mAP, loss; set it to one of these'
+    with pytest.raises(InputError, match=sentence):
+        hook.after_val_epoch(small_runs.runner(tmp_path, small_runs.Line()), {'multi-label/mAP': 1.0, 'loss': 2.0})
+
+
+@pytest.mark.parametrize('augments', [None, dict(augments=dict(type='Mixup', alpha=0.8))])
+def test_no_training_accuracy_of_mixed_labels(augments):
+    head = dict(type='LinearClsHead', num_classes=2, in_channels=8)
+    arch = dict(depths=(1,), embed_dims=(8,), mlp_ratios=(2,))
+    backbone = dict(type='CycleMLP', arch=arch, out_indices=(0,))
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        parts = dict(backbone=backbone, neck=dict(type='GlobalAveragePooling'), head=head)
+        preprocessor = dict(num_classes=2)
+        model = MODELS.build(
+            dict(type='ImageClassifier', data_preprocessor=preprocessor, train_cfg=augments, **parts)
+        )
+    TrainAccuracyHook().before_train(SimpleNamespace(model=model))
+    data = dict(inputs=torch.zeros(2, 3, 8, 8), data_samples=[DataSample().set_gt_label(i) for i in range(2)])
+    losses = model(**model.data_preprocessor(data, training=True), mode='loss')
+    assert ('accuracy_top-1' in losses) == (augments is None) and losses['loss'].isfinite()

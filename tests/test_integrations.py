@@ -96,6 +96,11 @@ def test_every_api_gives_the_reference(original, release, reference, formula, ar
             assert (model.eval()(image) - expected).abs().max() <= 1e-5 * expected.abs().max()
 
 
+def test_mmpretrain_loads_the_weights_of_the_package():
+    model = pytest.importorskip('mmpretrain.apis').get_model('cyclemlp-nano_digits', pretrained=True)
+    torch.testing.assert_close(model.state_dict(), create_model('cyclemlp_digits', pretrained=True).state_dict())
+
+
 @pytest.mark.slow
 def test_mmpretrains_functions_take_the_names(original, release):
     release('b1', original('b1'))

@@ -69,3 +69,12 @@ def test_all_readers_find_them(tmp_path):
         other = CycleMLP(arch, out_indices=(0,), init_cfg=init_cfg)
         other.init_weights() if start == 'init_cfg' else load_strictly(other, read_checkpoint(path), path)
         assert all(torch.equal(value, network.state_dict()[name]) for name, value in other.state_dict().items())
+
+
+def test_an_init_cfg_names_a_checkpoint():
+    def config(**init_cfg):
+        return Config(dict(model=dict(type='CycleMLP', init_cfg=dict(type='Pretrained', **init_cfg))))
+
+    with pytest.raises(InputError, match=r'model.init_cfg.checkpoint must be the path of a checkpoint, got None'):
+        check_pretrained(config(checkpoint=None))
+    check_pretrained(config())  # mmengine says what is missing

@@ -8,7 +8,7 @@ from .classification import check_classes
 from .consistency import check_consistency
 from .detection import check_annotations
 from .segmentation import check_masks
-from .start import check_pretrained, check_resumable, last_checkpoint, newest_checkpoint
+from .start import check_pretrained, check_resumable, checkpoints_in, last_checkpoint, newest_checkpoint
 
 __all__ = [
     'check_annotations',
@@ -16,6 +16,7 @@ __all__ = [
     'check_masks',
     'check_pretrained',
     'check_resumable',
+    'checkpoints_in',
     'last_checkpoint',
     'newest_checkpoint',
 ]

@@ -1,5 +1,6 @@
 """Whether the parts of a config agree, in any task: what would end a run late, or go wrong without a word."""
 
+import re
 from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
@@ -18,6 +19,7 @@ SCOPES = ('mmdet', 'mmpretrain', 'mmseg')
 # Heads of mmseg that average over the whole image, where batch norm of a single image has one value a channel.
 AVERAGING = ('UPerHead', 'PSPHead', 'ASPPHead', 'DepthwiseSeparableASPPHead')
 COCO_ITEMS = ('mAP', 'mAP_50', 'mAP_75', 'mAP_s', 'mAP_m', 'mAP_l')
+LABEL_METRICS = {'SingleLabelMetric': 'single-label', 'MultiLabelMetric': 'multi-label'}
 IOU_ITEMS = {'mIoU': ('mIoU', 'mAcc'), 'mDice': ('mDice', 'mAcc'), 'mFscore': ('mFscore', 'mPrecision', 'mRecall')}
 
 
@@ -98,7 +100,10 @@ def _check_losses(config: Config) -> None:
                     f'{path} has {head["num_classes"]} classes, but class_weight of its {name_of(loss)} has '
                     f'{len(weights)}; give one for each class, or leave them out'
                 )
-        softmax = all(name_of(loss) in ('CrossEntropyLoss', 'LabelSmoothLoss') for loss in losses)
+        if losses:
+            softmax = all(name_of(loss) in ('CrossEntropyLoss', 'LabelSmoothLoss') for loss in losses)
+        else:  # that of the head's class; a data_preprocessor has none
+            softmax = 'Head' in name_of(head) and not re.search('Regression|MultiLabel', name_of(head))
         if head['num_classes'] == 1 and softmax and not any(loss.get('use_sigmoid') for loss in losses):
             raise InputError(
                 f'{path}.num_classes is 1, but a softmax over one class is always 1, and learns nothing; give what is '
@@ -109,7 +114,14 @@ def _check_losses(config: Config) -> None:
 def _check_windows(config: Config) -> None:
     test_cfg = (config.get('model') or {}).get('test_cfg') or {}
     crop, stride = test_cfg.get('crop_size'), test_cfg.get('stride')
-    if test_cfg.get('mode') == 'slide' and crop and stride and any(step > size for step, size in zip(stride, crop)):
+    if test_cfg.get('mode') != 'slide':
+        return
+    if not all(isinstance(pair, (list, tuple)) and len(pair) == 2 for pair in (crop, stride)):
+        raise InputError(
+            f'model.test_cfg of windows needs crop_size and stride, two numbers each such as (512, 512), got {crop} and '
+            f'{stride}'
+        )
+    if any(step > size for step, size in zip(stride, crop)):
         raise InputError(
             f'model.test_cfg slides windows of {tuple(crop)} by {tuple(stride)}, which leaves gaps; set stride to '
             'crop_size or less'
@@ -134,6 +146,9 @@ def _check_evaluator(config: Config, split: str) -> None:
                 'take one for this task, such as '
                 + {'mmdet': 'CocoMetric', 'mmseg': 'IoUMetric'}.get(str(scope), 'Accuracy')
             )
+        unknown = set(_list(metric, 'iou_metrics', 'mIoU')) - set(IOU_ITEMS) if name_of(metric) == 'IoUMetric' else ()
+        if unknown:
+            raise InputError(f'{split}_evaluator.iou_metrics has {min(unknown)}; expected {some(list(IOU_ITEMS))}')
 
 
 def _check_counts(config: Config, split: str) -> None:
@@ -179,13 +194,13 @@ def _given(metric: dict) -> Optional[Set[str]]:
         prefix, items = 'accuracy', [f'top{k}' for k in ([topk] if isinstance(topk, int) else topk)]
     elif name == 'MeanCrossEntropy':
         prefix, items = 'cross_entropy', ['mean']
-    elif name == 'SingleLabelMetric' and metric.get('average', 'macro') == 'macro' and 'thrs' not in metric:
-        prefix, items = 'single-label', metric.get('items', ('precision', 'recall', 'f1-score'))
+    elif name == 'AveragePrecision' and metric.get('average', 'macro') == 'macro':
+        prefix, items = 'multi-label', ['mAP']
+    elif name in LABEL_METRICS and metric.get('average', 'macro') == 'macro' and not {'thr', 'thrs', 'topk'} & set(metric):
+        prefix, items = LABEL_METRICS[name], metric.get('items', ('precision', 'recall', 'f1-score'))
     elif name == 'IoUMetric':
-        prefix, items = (
-            '',
-            ['aAcc', *(item for kind in _list(metric, 'iou_metrics', 'mIoU') for item in IOU_ITEMS[kind])],
-        )
+        kinds = _list(metric, 'iou_metrics', 'mIoU')
+        prefix, items = '', ['aAcc', *(item for kind in kinds for item in IOU_ITEMS[kind])]
     elif name == 'CocoMetric' and 'metric_items' not in metric:
         kinds = _list(metric, 'metric', 'bbox')
         if not set(kinds) <= {'bbox', 'segm'}:

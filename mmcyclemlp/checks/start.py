@@ -3,7 +3,7 @@
 import logging
 import re
 from pathlib import Path
-from typing import Any, Dict, Mapping, Optional, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 import torch
 from mmengine import Config
@@ -25,14 +25,19 @@ def last_checkpoint(work_dir: str) -> Optional[Path]:
     return noted if noted.is_file() else Path(work_dir) / noted.name if noted.name else None
 
 
-def newest_checkpoint(work_dir: str) -> Optional[Tuple[Path, Dict[str, Any]]]:
-    """The newest checkpoint in a work dir that is whole, and its content; a word on newer ones that are not."""
+def checkpoints_in(work_dir: str) -> List[Path]:
+    """The checkpoints of runs in a work dir, the newest first."""
     found = [
         (path.stat().st_mtime_ns, int(name[1] or 0), path)
         for path in Path(work_dir).glob('*.pth')
         if (name := re.fullmatch(r'(?:epoch|iter)_(\d+)\.pth|stopped\.pth', path.name)) and path.is_file()
     ]
-    for _, _, path in sorted(found, reverse=True):
+    return [path for _, _, path in sorted(found, reverse=True)]
+
+
+def newest_checkpoint(work_dir: str) -> Optional[Tuple[Path, Dict[str, Any]]]:
+    """The newest checkpoint in a work dir that is whole, and its content; a word on newer ones that are not."""
+    for path in checkpoints_in(work_dir):
         try:
             return path, read_checkpoint(path)
         except InputError as error:
@@ -71,6 +76,8 @@ def check_pretrained(config: Config) -> None:
     """
     for name, section, init_cfg in pretrained(config):
         path = init_cfg['checkpoint']
+        if not isinstance(path, str):
+            raise InputError(f'{name}.init_cfg.checkpoint must be the path of a checkpoint, got {path!r}; correct it')
         if '://' in path and not path.startswith(SCHEME):
             continue
         if not path.startswith(SCHEME) and not Path(path).expanduser().exists():

@@ -28,7 +28,7 @@ from .arguments import add_config, command, parser_of
 
 PARSER = parser_of(__doc__)
 add_config(PARSER)
-PARSER.add_argument('inputs', nargs='+', type=Path, metavar='INPUT', help='images, folders of images, videos')
+PARSER.add_argument('inputs', nargs='+', metavar='INPUT', help='images, folders of images, videos')
 PARSER.add_argument('--out', type=Path, metavar='DIR', help='where results go (default: work_dirs/CONFIG NAME/infer)')
 PARSER.add_argument(
     '--score',
@@ -112,7 +112,9 @@ def infer_video(predictor: Predictor, path: Path, name: str, out: Path, score: f
 def main(args: Namespace) -> int:
     if args.batch_size < 1:
         raise InputError(f'--batch-size expects a number from 1 up, got {args.batch_size}')
-    images, videos = media.find_media(args.inputs)
+    if not 0 <= args.score <= 1:
+        raise InputError(f'--score expects a number from 0 to 1, got {args.score}')
+    images, videos = (list(dict.fromkeys(found)) for found in media.find_media(args.inputs))
     out = args.out or Path('work_dirs', Path(args.config).stem, 'infer')
     check_folder(out, images + videos)
     config = load_config(args.config, args.cfg_options)

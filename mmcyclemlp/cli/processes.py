@@ -74,8 +74,8 @@ def leave_processes(status: int = 0) -> None:
     for child in multiprocessing.active_children():  # that load data
         child.terminate()
     logging.shutdown()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    print(end='', flush=True)
+    print(end='', flush=True, file=sys.stderr)
     os._exit(status)
 
 

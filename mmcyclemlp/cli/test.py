@@ -6,7 +6,6 @@
 User errors print one line and exit with status 2.
 """
 
-import json
 from argparse import Namespace
 from numbers import Real
 from pathlib import Path
@@ -19,7 +18,7 @@ from mmcyclemlp.config import load_config
 from mmcyclemlp.config.edits import edited, launched, work_dir
 from mmcyclemlp.engine import ConsoleRunner
 from mmcyclemlp.errors import InputError
-from mmcyclemlp.files import make_folder
+from mmcyclemlp.files import make_folder, write_json
 
 from .arguments import add_config, add_run, command, parser_of
 from .processes import init_processes, leave_processes
@@ -32,9 +31,10 @@ add_run(PARSER)
 
 @command(PARSER)
 def main(args: Namespace) -> None:
-    if args.out and not args.out.absolute().parent.is_dir():
+    if args.out and (args.out.is_dir() or not args.out.absolute().parent.is_dir()):
         raise InputError(
-            f'--out expects a file in an existing folder, but {args.out.parent} is no folder; create it first'
+            f'--out expects a file in an existing folder, but '
+            f'{f"{args.out} is a folder" if args.out.is_dir() else f"{args.out.parent} is no folder; create it first"}'
         )
     config = load_config(args.config, args.cfg_options)
     init_processes(args.launcher, args.local_rank, args.timeout)
@@ -56,5 +56,5 @@ def main(args: Namespace) -> None:
         for name, value in metrics.items():
             print(f'{name}: {value:.4f}')
         if args.out:
-            args.out.write_text(json.dumps(metrics, indent=2) + '\n')
+            write_json(args.out, metrics)
     leave_processes()

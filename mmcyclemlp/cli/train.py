@@ -21,7 +21,15 @@ from mmengine.dist import is_main_process
 from torch import nn
 
 from mmcyclemlp.checkpoints import read_checkpoint, starting_weights
-from mmcyclemlp.checks import check_data, check_pretrained, check_resumable, last_checkpoint, newest_checkpoint
+from mmcyclemlp.checks import (
+    check_data,
+    check_pretrained,
+    check_resumable,
+    checkpoints_in,
+    last_checkpoint,
+    newest_checkpoint,
+)
+from mmcyclemlp.checks.common import warn
 from mmcyclemlp.config import edits, load_config
 from mmcyclemlp.engine import ConsoleRunner
 from mmcyclemlp.errors import InputError, RunStopped
@@ -57,8 +65,8 @@ add_run(PARSER)
 
 @command(PARSER)
 def main(args: Namespace) -> int:
-    if args.deterministic:
-        os.environ.setdefault('CUBLAS_WORKSPACE_CONFIG', ':4096:8')  # cuBLAS is refused without
+    if args.seed is not None and not 0 <= args.seed < 2**32:
+        raise InputError(f'--seed expects a whole number from 0 to 2**32 - 1, got {args.seed}')
     config = load_config(args.config, args.cfg_options)
     init_processes(args.launcher, args.local_rank, args.timeout)
     config = edits.edited(
@@ -69,6 +77,8 @@ def main(args: Namespace) -> int:
         args.amp and edits.mixed_precision,
         args.auto_scale_lr and edits.scaled_learning_rate,
     )
+    if config.randomness.get('deterministic'):
+        os.environ.setdefault('CUBLAS_WORKSPACE_CONFIG', ':4096:8')  # cuBLAS is refused without
     source, checkpoint = config.get('load_from'), None
     if int(os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)) and newest_checkpoint(config.work_dir):
         args.resume = 'auto'  # torchrun has started this anew
@@ -86,7 +96,9 @@ def main(args: Namespace) -> int:
             edits.randomness(seed, args.deterministic),
             {'load_from': str(source), 'resume': True},
         )
-    elif source and '://' not in source:  # of weights to start from, mmengine knows more addresses
+    elif held := checkpoints_in(config.work_dir):
+        warn(f'{held[0]} is of an earlier run: until this one has saved its first, --resume would go on from it')
+    if not args.resume and source and '://' not in source:  # of weights to start from, mmengine knows more addresses
         checkpoint = {'state_dict': starting_weights(read_checkpoint(source), source)}
     check_pretrained(config)
     check_data(config, 'train', 'val', checkpoint=checkpoint if args.resume else None)
@@ -120,7 +132,8 @@ def main(args: Namespace) -> int:
         ) from error
     if is_main_process():
         print(f'Checkpoint: {last_checkpoint(config.work_dir)}')
-        print(f'Curves: {Path(config.work_dir) / "curves.csv"} and curves.png')
+        if (curves := Path(config.work_dir) / 'curves.csv').is_file():  # not without a validation
+            print(f'Curves: {curves} and curves.png')
     leave_processes()
     return 0
 

@@ -23,21 +23,16 @@ def edited(config: Config, *edits: Union[Edit, Changes, bool, None]) -> Config:
 
 
 def work_dir(given: Optional[str], path: str, folder: str = '') -> Edit:
-    """Write results to ``given``, else to the config's work dir, else to ``work_dirs/CONFIG NAME/folder``."""
-    default = str(Path('work_dirs', Path(path).stem, folder))
-    return lambda config: {'work_dir': given or config.get('work_dir') or default}
+    """Write results to ``given``, else to ``folder`` in the config's work dir, which is ``work_dirs/CONFIG NAME`` by
+    default."""
+    default = Path('work_dirs', Path(path).stem)
+    return lambda config: {'work_dir': given or str(Path(config.get('work_dir') or default, folder))}
 
 
 def randomness(seed: Optional[int], deterministic: bool) -> Edit:
-    """``--seed`` and ``--deterministic``; a config without a seed draws one."""
-
-    def edit(config: Config) -> Changes:
-        chosen = {} if seed is None else {'seed': seed}
-        return {
-            'randomness': {'seed': None, **(config.get('randomness') or {}), 'deterministic': deterministic, **chosen}
-        }
-
-    return edit
+    """``--seed`` and ``--deterministic``, where given; a config without a seed draws one."""
+    chosen = {**({} if seed is None else {'seed': seed}), **({'deterministic': True} if deterministic else {})}
+    return lambda config: {'randomness': {'seed': None, **(config.get('randomness') or {}), **chosen}}
 
 
 def mixed_precision(config: Config) -> Changes:
@@ -84,7 +79,7 @@ def launched(launcher: str, timeout: float = 1800) -> Edit:
             broadcast_buffers=False,
             find_unused_parameters=config.get('find_unused_parameters', False),
         )
-        wrapper = config.get('model_wrapper_cfg', {})
+        wrapper = config.get('model_wrapper_cfg') or {}
         if wrapper.get('type', 'DistributedDataParallel').endswith('DistributedDataParallel'):
             wrapper = {**default, **wrapper, 'device_ids': None}
         norms = [
@@ -107,5 +102,6 @@ def pretrained(config: Config) -> Iterator[Tuple[str, dict, dict]]:
     for path, section in walk(config.model, 'model'):
         init_cfgs = section.get('init_cfg') or []
         for init_cfg in [init_cfgs] if isinstance(init_cfgs, dict) else init_cfgs:
-            if name_of(init_cfg) in ('Pretrained', 'PretrainedInit'):
+            # Without a checkpoint it cannot be built, which mmengine says.
+            if name_of(init_cfg) in ('Pretrained', 'PretrainedInit') and 'checkpoint' in init_cfg:
                 yield path, section, init_cfg

@@ -39,7 +39,7 @@ def about_first_batch(error: BaseException) -> Optional[InputError]:
     if re.search("out of memory|can't allocate memory|bad_alloc", reason):
         return InputError(
             f'a batch of {loop.dataloader.batch_size} images needs more memory than there is; lower batch_size or the '
-            'sizes of images, train with --amp, or set model.backbone.with_cp=True'
+            'sizes of images; in training, also try --amp or model.backbone.with_cp=True'
         )
     if 'DataLoader worker (pid' in reason:
         return InputError(

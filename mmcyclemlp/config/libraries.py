@@ -23,7 +23,7 @@ def check_scopes(config: Config) -> None:
         MissingDependencyError: one is not installed, or needs mmcv's compiled operators, as mmdet does.
     """
     default = config.get('default_scope')
-    if default is not None and default not in LIBRARIES and not (isinstance(default, str) and find_spec(default)):
+    if default is not None and not (isinstance(default, str) and default.isidentifier() and find_spec(default)):
         raise InputError(f'default_scope is {default!r}; expected mmpretrain, mmdet or mmseg, the library of the task')
     scopes = {section[key] for _, section in walk(config) for key in ('default_scope', '_scope_') if key in section}
     for scope in sorted(scopes & set(LIBRARIES) - {'mmengine', 'mmcv'}):  # which have no models of their own

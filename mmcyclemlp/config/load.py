@@ -12,6 +12,7 @@ from typing import Any, Dict, Optional, Union
 from mmengine import Config
 from mmengine.config import config as mmengine_config
 from mmengine.config.utils import _get_external_cfg_base_path
+from mmengine.logging import MMLogger
 
 from mmcyclemlp.checkpoints import register_safe_loader
 from mmcyclemlp.dependencies import LIBRARIES, check_library
@@ -23,6 +24,9 @@ from .libraries import check_scopes
 from .options import apply_options
 from .walk import walk
 
+SECTIONS = {'model', 'data_preprocessor', 'optim_wrapper', 'default_hooks', 'randomness'} | {
+    f'{split}_{part}' for split in ('train', 'val', 'test') for part in ('cfg', 'dataloader')
+}
 SUFFIXES = ('.py', '.json', '.yaml', '.yml')
 # For each base of a library, mmengine parses all metafiles of that library, which takes seconds. It finds nothing, as
 # the names differ by their suffix, and takes the file by its path. This takes it at once.
@@ -53,6 +57,9 @@ def load_config(path: Union[str, os.PathLike], options: Optional[Dict[str, Any]]
         path = PROJECT / path
     _check_path(path)
     config = _read(path)
+    for key in SECTIONS & set(config):
+        if not isinstance(config[key], (dict, type(None))):
+            raise InputError(f'{path}: {key} must be a section, as in {key}=dict(...), got {config[key]!r:.100}')
     _name_classes(config)
     if path.suffix != '.py':
         _check_names(config, path)
@@ -107,6 +114,7 @@ def _name_classes(config: Config) -> None:
 
 
 def _read(path: Path) -> Config:
+    MMLogger.get_current_instance()  # made now, as it keeps the stdout that it finds
     output = io.StringIO()
     try:
         with contextlib.redirect_stdout(output):

@@ -108,13 +108,12 @@ def _read_rows(path: Path, unit: str, done: int) -> List[Dict[str, str]]:
 class TrainAccuracyHook(Hook):
     """Has the head of an mmpretrain classifier report its training accuracy (``cal_acc``), for the curves.
 
-    A matter of the recipe, not of the network: where labels are mixed there is no such accuracy, and mmpretrain
-    asserts that none is asked for.
+    Where labels are mixed there is no such accuracy, and mmpretrain asserts that none is asked for.
     """
 
     def before_train(self, runner) -> None:
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        model.head.cal_acc = True
+        model.head.cal_acc = getattr(model.data_preprocessor, 'batch_augments', None) is None
 
 
 def _columns(rows: List[Dict[str, str]]) -> List[str]:

@@ -1,13 +1,16 @@
 """mmengine's Runner with a readable console, and with checkpoints that are read once and loaded strictly."""
 
 import logging
-from typing import Any, Dict, Mapping, Optional
+from typing import Any, Dict, List, Mapping, Optional
 
-from mmengine.hooks import EMAHook
+import torch
+from mmengine.dist import all_reduce
+from mmengine.hooks import EarlyStoppingHook, EMAHook
 from mmengine.logging import MMLogger
 from mmengine.optim import OptimWrapperDict
 from mmengine.runner import IterBasedTrainLoop, Runner
 from mmengine.runner.checkpoint import _load_checkpoint, _load_checkpoint_to_model
+from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
 from mmcyclemlp.checkpoints import check_any_fits, check_fits, load_strictly, register_safe_loader, unwrapped
@@ -35,6 +38,7 @@ class ConsoleRunner(Runner):
     _given: Optional[Dict[str, Any]] = None
     _meta: Dict[str, Any] = {}
     _whole: Dict[str, Any] = {}
+    _gradients: Optional[List[Optional[torch.Tensor]]] = None
 
     def __init__(self, *args: Any, **kwargs: Any):
         import_yapf()  # before mmengine does, in all processes of a run at once
@@ -66,7 +70,7 @@ class ConsoleRunner(Runner):
         if checkpoint is None:
             checkpoint, self._strict = _load_checkpoint(filename, 'cpu'), False
             checkpoint = dict(checkpoint if 'state_dict' in checkpoint else {'state_dict': checkpoint})
-        self._meta = checkpoint.get('meta', {})
+        self._meta, self._gradients = checkpoint.get('meta', {}), checkpoint.get('gradients')
         self.call_hook('after_load_checkpoint', checkpoint=checkpoint)  # EMAHook swaps weights in it
         if is_sharded(self.model):
             checkpoint['state_dict'] = divided(self.model, checkpoint['state_dict'])
@@ -91,8 +95,13 @@ class ConsoleRunner(Runner):
         self.register_hook(RandomStatesHook())
         self.register_hook(self._end)
 
+    def dump_config(self) -> None:
+        """Does nothing: the config in a work dir is that of a training, and neither a test nor a training that is
+        refused replaces it."""
+
     def train(self) -> Any:
         """As mmengine's, but it takes signals: see :class:`EndHook`."""
+        super().dump_config()
         with self._end.listening():
             return super().train()
 
@@ -100,10 +109,14 @@ class ConsoleRunner(Runner):
         """As mmengine's; the shards of all processes are put together first, since only the main one writes."""
         if is_sharded(self.model):
             self._whole = gathered(dict(state_dict=self.model.state_dict(), optimizer=self.optim_wrapper.state_dict()))
+        else:  # gradients are left between iterations that accumulate them
+            self._gradients = [None if p.grad is None else p.grad.clone() for p in self._parameters()]
+            for gradient in filter(lambda each: each is not None, self._gradients):
+                all_reduce(gradient, 'mean')
         try:
             super().save_checkpoint(*args, **kwargs)
         finally:
-            self._whole = {}  # as large as all shards together
+            self._whole, self._gradients = {}, None  # as large as all shards together
 
     def resume(self, filename: str, *args: Any, **kwargs: Any) -> None:
         """As mmengine's; InputError for a state that is not that of a run, and a word on what has changed."""
@@ -111,6 +124,11 @@ class ConsoleRunner(Runner):
             super().resume(filename, *args, **kwargs)
             if is_sharded(self.model):
                 divide_state(self.optim_wrapper.optimizer)
+            elif self._gradients:
+                for parameter, gradient in zip(self._parameters(), self._gradients, strict=True):
+                    parameter.grad = None if gradient is None else gradient.to(parameter.device)
+            for hook, (best, waited) in zip(self._early_stopping(), self._meta.get('early_stopping', ())):
+                hook.best_score, hook.wait_count = float(best), int(waited)
         except InputError:
             raise
         except (AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
@@ -133,11 +151,19 @@ class ConsoleRunner(Runner):
                     'iterations, and the learning rate was meant for the other number'
                 )
 
+    def _optimizers(self) -> List[Optimizer]:
+        given = self.optim_wrapper
+        return [each.optimizer for each in (given.values() if isinstance(given, OptimWrapperDict) else [given])]
+
+    def _parameters(self) -> List[torch.Tensor]:
+        return [parameter for each in self._optimizers() for group in each.param_groups for parameter in group['params']]
+
+    def _early_stopping(self) -> List[EarlyStoppingHook]:
+        return [hook for hook in self.hooks if isinstance(hook, EarlyStoppingHook)]
+
     def _check_optimizers(self, filename: str) -> None:
         """Raise InputError for the state of another optimizer, which torch takes, and fails by in the first step."""
-        given = self.optim_wrapper
-        for wrapper in given.values() if isinstance(given, OptimWrapperDict) else [given]:
-            optimizer = wrapper.optimizer
+        for optimizer in self._optimizers():
             absent = set(optimizer.defaults) - set(optimizer.param_groups[0])
             if absent:
                 raise InputError(
@@ -151,6 +177,9 @@ class ConsoleRunner(Runner):
         if fn_name == 'before_save_checkpoint':
             checkpoint = kwargs['checkpoint']
             checkpoint.update({key: value for key, value in self._whole.items() if key in checkpoint})
+            checkpoint['meta']['early_stopping'] = [(h.best_score, h.wait_count) for h in self._early_stopping()]
+            if any(gradient is not None for gradient in self._gradients or ()):
+                checkpoint['gradients'] = self._gradients
         super().call_hook(fn_name, **kwargs)
         if fn_name != 'before_train' or not self._resume or self.val_loop is None:
             return
@@ -159,7 +188,7 @@ class ConsoleRunner(Runner):
         last = done == (loop.max_iters if isinstance(loop, IterBasedTrainLoop) else loop.max_epochs)
         due = done >= max(1, loop.val_begin) and (done % loop.val_interval == 0 or last)
         if due and self.message_hub.runtime_info.get('scored') != done:
-            self.logger.info('The validation that was cut off is done first')
+            self.logger.info('Validating first: the checkpoint was saved before its validation')
             self.val_loop.run()
 
     @staticmethod

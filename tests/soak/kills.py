@@ -22,12 +22,14 @@ BASE = f"""{TINY}
 val_dataloader = dict(batch_size=16, dataset=dict(indices=33))
 train_cfg = dict(max_epochs=3)
 """
-MIXUP = """
-model = dict(train_cfg=dict(augments=dict(type='Mixup', alpha=0.8)))
-custom_hooks = [dict(type='CurvesHook'), dict(type='ResumeScheduleHook')]
-"""
+MIXUP = "model = dict(train_cfg=dict(augments=dict(type='Mixup', alpha=0.8)))\n"
 CROPS = "train_dataloader = dict(dataset=dict(pipeline=[dict(type='Resize', scale=36), dict(type='RandomCrop', crop_size=32), dict(type='PackInputs')]))\n"  # noqa: E501
 EMA = "custom_hooks = [dict(type='CurvesHook'), dict(type='EMAHook', momentum=0.1)]\n"
+EARLY = """
+custom_hooks = [
+    dict(type='CurvesHook'),
+    dict(type='EarlyStoppingHook', monitor='cross_entropy/mean', rule='less', min_delta=9, patience=1)]
+"""  # after the second epoch
 DROP_PATH = 'model = dict(backbone=dict(drop_path_rate=0.5))\n'
 ITERATIONS = """
 train_cfg = dict(_delete_=True, by_epoch=False, max_iters=12, val_interval=4)
@@ -46,6 +48,7 @@ CONFIGS = {
     'plain': [],
     'ema': [EMA],
     'amp': ["optim_wrapper = dict(type='CpuAmpOptimWrapper')\n"],
+    'accumulated': ['optim_wrapper = dict(accumulative_counts=5)\n', EARLY],
     'clipped': ['optim_wrapper = dict(clip_grad=dict(max_norm=0.1))\n'],
     'drop-path': [DROP_PATH],
     'mixup': [MIXUP],

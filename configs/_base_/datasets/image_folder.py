@@ -1,7 +1,7 @@
 # A folder of images, as DATA in the environment names it: train/CLASS/ and val/CLASS/.
 import os
 
-data_root = os.path.expanduser('{{$DATA:data/mine}}')
+data_root = os.path.expanduser(os.environ.get('DATA', 'data/mine'))
 # The class folders; mmpretrain numbers them by their names, and leaves hidden ones out.
 _, classes, _ = next(os.walk(os.path.join(data_root, 'train')), ('', ['none', 'there'], []))
 classes = [name for name in classes if name[0] != '.']
