@@ -9,13 +9,12 @@ import torch
 from torch import Tensor
 
 from mmcyclemlp.errors import InputError
-from mmcyclemlp.files import written_whole
 from mmcyclemlp.models import ARCHS, CycleMLP
 from mmcyclemlp.ops import staircase_offsets
 from mmcyclemlp.version import __version__
 
 from .reading import PathLike, local_path, read_checkpoint
-from .state_dicts import arch_of, check_tensors, differences, first, numbers_of
+from .state_dicts import arch_of, check_tensors, differences, first, numbers_of, save
 
 StateDict = Dict[str, Tensor]
 
@@ -135,7 +134,7 @@ def convert_file(source: PathLike, target: PathLike) -> Converted:
     )
     # A clone, since torch.save writes the whole storage of a view.
     state_dict = {key: value.detach().clone() for key, value in result.state_dict.items()}
-    _save(dict(meta=meta, state_dict=state_dict), target)
+    save(dict(meta=meta, state_dict=state_dict), target)
     return result
 
 
@@ -227,11 +226,3 @@ def _check_target(target: Path, source: str) -> None:
             f'expected another file to write than the one to read, but both are {target}; give the '
             'converted one a name of its own'
         )
-
-
-def _save(checkpoint: Dict[str, Any], target: Path) -> None:
-    with written_whole(target) as temporary, temporary.open('xb') as file:
-        try:
-            torch.save(checkpoint, file)
-        except RuntimeError as error:  # so torch's zip writer reports a full disk
-            raise OSError(str(error)) from error

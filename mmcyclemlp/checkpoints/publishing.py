@@ -13,7 +13,7 @@ from torch import Tensor
 from mmcyclemlp.files import written_whole
 from mmcyclemlp.ops import staircase_offsets
 
-from .state_dicts import check_tensors
+from .state_dicts import check_tensors, save
 
 
 def publish(state_dict: Mapping[str, Tensor], meta: Dict[str, Any], target: Path, half: bool = False) -> Path:
@@ -37,12 +37,12 @@ def publish(state_dict: Mapping[str, Tensor], meta: Dict[str, Any], target: Path
         key: value.detach().cpu().to(torch.float16 if half and value.is_floating_point() else value.dtype).clone()
         for key, value in state_dict.items()
     }
-    with written_whole(target) as temporary:
-        if target.suffix == '.safetensors':
-            metadata = dict(format='pt', mmcyclemlp=json.dumps(meta))
+    if target.suffix == '.safetensors':
+        metadata = dict(format='pt', mmcyclemlp=json.dumps(meta))
+        with written_whole(target) as temporary:
             temporary.write_bytes(safetensors.torch.save(weights, metadata))
-        else:
-            torch.save(dict(meta=meta, state_dict=weights), temporary)
+    else:
+        save(dict(meta=meta, state_dict=weights), target)
     digest = hashlib.sha256(target.read_bytes()).hexdigest()[:8]
     return target.rename(target.with_name(f'{target.stem}-{digest}{target.suffix}'))
 

@@ -1,12 +1,16 @@
 """What a state dict holds: whose network it is, and how it differs from another."""
 
+import io
 import re
 from collections import defaultdict
+from pathlib import Path
 from typing import Any, Dict, Iterable, Mapping, Optional, Tuple
 
+import torch
 from torch import Tensor
 
 from mmcyclemlp.errors import InputError
+from mmcyclemlp.files import written_whole
 from mmcyclemlp.models import ARCHS
 
 # Under which others save a state dict; averaged weights first, as timm and DINO use them.
@@ -75,6 +79,14 @@ def first(items: Iterable[str], most: int = 3) -> str:
     return shown + (f' and {len(items) - most} more' if len(items) > most else '')
 
 
+def save(checkpoint: Dict[str, Any], path: Path) -> None:
+    """``torch.save``, as a whole or not at all; InputError where it cannot be written."""
+    content = io.BytesIO()
+    torch.save(checkpoint, content)  # whose own writer of files reports a full disk as a RuntimeError
+    with written_whole(path) as temporary:
+        temporary.write_bytes(content.getbuffer())
+
+
 def check_tensors(state_dict: Any, name: str) -> None:
     """Raise InputError unless this is a dict of key to real tensor."""
     if not isinstance(state_dict, Mapping) or not state_dict:
@@ -84,6 +96,6 @@ def check_tensors(state_dict: Any, name: str) -> None:
     ]
     if others:
         raise InputError(
-            f'expected a state dict of tensors, but in {name} these are none: {first(others)}; check '
+            f'expected a state dict of tensors, but {name} holds something else under {first(others)}; check '
             'that it is the right file'
         )

@@ -1,5 +1,6 @@
 """Writing a model in the form of another runtime."""
 
+import io
 import json
 import logging
 import os
@@ -69,7 +70,10 @@ def export(
             f'expected calibration, batches of images, for precision int8 alone, but got precision {precision} '
             f'with{"out" * (calibration is None)} calibration; give both or neither'
         )
-    graph = Graph(source)
+    if not isinstance(source, (Predictor, nn.Module)):
+        raise InputError(f'expected a Predictor or a module of PyTorch to export, got {type(source).__name__}')
+    with _export_errors():
+        graph = Graph(source)
     graph.meta['precision'] = precision
     compared: Iterable[Tensor] = noise(graph.channels)
     if calibration is not None:
@@ -78,7 +82,7 @@ def export(
         calibration = chain(compared, calibration)
     write = dict(onnx=_onnx, openvino=_openvino).get(format, _inductor if format == 'aoti' else _program)
     make_folder(out.parent, 'out')
-    with tempfile.TemporaryDirectory(dir=out.parent) as folder, any_size(), warnings.catch_warnings():
+    with _room(out), tempfile.TemporaryDirectory(dir=out.parent) as folder, any_size(), warnings.catch_warnings():
         warnings.simplefilter('ignore')  # of the exporters about themselves
         run = write(graph, Path(folder, out.name), calibration)
         differences = compare(graph, run, compared) if check_parity else []
@@ -138,7 +142,9 @@ def _openvino(graph: Graph, path: Path, calibration: Optional[Iterable[Tensor]])
 
 def _program(graph: Graph, path: Path, calibration: None) -> Run:
     program = _exported_program(graph)
-    torch.export.save(program, path, extra_files={f'{KEY}.json': json.dumps(graph.meta)})
+    content = io.BytesIO()  # torch's own writer of files ends the process where the disk is full
+    torch.export.save(program, content, extra_files={f'{KEY}.json': json.dumps(graph.meta)})
+    path.write_bytes(content.getbuffer())
     loaded = torch.export.load(path).module()
     return lambda images: list(loaded(images))
 
@@ -165,6 +171,15 @@ def _exported_program(graph: Graph) -> torch.export.ExportedProgram:
             strict=False,
             prefer_deferred_runtime_asserts_over_guards=True,
         )
+
+
+@contextmanager
+def _room(out: Path) -> Iterator[None]:
+    """Turn what is raised where a file cannot be written into an InputError."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f'could not write {out} ({error.strerror}); check the free space of its folder') from error
 
 
 @contextmanager

@@ -38,10 +38,14 @@ def compare(graph: Graph, run: Callable[[Tensor], List[Tensor]], batches: Iterab
     for images in batches:
         with torch.inference_mode():
             expected, values = graph(images), run(images)
-        errors = [((value - right).abs().max() / right.abs().max()).item() for value, right in zip(values, expected)]
+        if len(values) != len(expected):
+            raise InputError(f'expected {len(expected)} outputs of the exported file, got {len(values)}')
+        errors = [
+            (value - right).abs().max() / right.abs().max().clamp(min=1e-12) for value, right in zip(values, expected)
+        ]
         decides = graph.scope in ('mmpretrain', 'mmseg')
         other = (values[0].argmax(1) != expected[0].argmax(1)).float().mean().item() if decides else 0.0
-        found.append(Difference((len(images), *images.shape[2:]), max(errors), other))
+        found.append(Difference((len(images), *images.shape[2:]), torch.stack(errors).max().item(), other))  # NaN, if any is
     return found
 
 
