@@ -26,7 +26,7 @@ def written_whole(path: Union[str, os.PathLike]) -> Iterator[Path]:
         InputError: it cannot be written; then nothing is left and an older file is as it was.
     """
     path = Path(path)
-    if path.exists() and not path.is_file():
+    if os.path.exists(path) and not os.path.isfile(path):  # False where pathlib raises, as for a name that is too long
         raise InputError(f'expected a file to write, but {path} is a folder or a device; give another name')
     temporary = path.with_name(f'.{uuid.uuid4().hex}{path.suffix}')
     try:

@@ -2,7 +2,9 @@
 
 import gc
 import os
+import resource
 import sys
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -90,6 +92,22 @@ def shared_data() -> Path:
 def tool(monkeypatch, capsys):
     """Run a tool in this process; returns exit status, stdout and stderr."""
     return lambda folder, name, *args: (call_tool(monkeypatch, folder, name, *args), *capsys.readouterr())
+
+
+@pytest.fixture
+def short_of_space():
+    """A context in which no file of more than 50 kB can be written."""
+
+    @contextmanager
+    def context():
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, before[1]))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    return context
 
 
 @pytest.hookimpl(wrapper=True)

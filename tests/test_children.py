@@ -12,7 +12,7 @@ from torch import nn
 from torch.distributed.fsdp import fully_shard
 from torch.nn.utils import parametrizations, parametrize, prune
 
-from mmcyclemlp.models import CycleBlock, CycleMLP
+from mmcyclemlp.models import CycleBlock, CycleFC, CycleMLP
 from mmcyclemlp.models.layers import as_built
 
 CHILDREN = (
@@ -112,6 +112,21 @@ def test_a_replaced_layer_counts(block, name, x):
                 torch.testing.assert_close(block(x), x_of_branches(expected, x), atol=1e-4, rtol=1e-4)
             else:
                 torch.testing.assert_close(block(x), expected(x), atol=1e-4, rtol=1e-4)
+
+
+CHANGES = dict(
+    wider_shift=lambda mixer: setattr(mixer, 'shift_w', CycleFC(16, 16, (1, 5))),
+    turned_shift=lambda mixer: setattr(mixer.shift_w, 'kernel_size', (3, 1)),
+    shift_without_bias=lambda mixer: setattr(mixer.shift_h, 'bias', None),
+    channel_with_bias=lambda mixer: setattr(mixer, 'channel', nn.Linear(16, 16)),
+)
+
+
+@pytest.mark.parametrize('name', CHANGES)
+def test_a_change_within_the_class_counts(block, name):
+    CHANGES[name](block.mixer)
+    with torch.no_grad():
+        torch.testing.assert_close(block.eval()(LARGE), x_of_branches(block, LARGE), atol=1e-4, rtol=1e-4)
 
 
 def x_of_branches(block, x):

@@ -333,7 +333,14 @@ def test_autocast():
         (dict(out_indices=2), r'rising stage numbers .* got 2'),
         (dict(frozen_stages=4), 'frozen_stages must be -1 .* up to 3, got 4'),
         (dict(stem_stride=3), r'stem_stride must be one of \[1, 2, 4\], got 3'),
+        (dict(stem_stride=[4]), r'stem_stride must be one of \[1, 2, 4\], got \[4\]'),
         (dict(drop_path_rate=1.0), r'drop_path_rate must lie in \[0, 1\), got 1.0'),
+        (dict(drop_path_rate='a'), r"drop_path_rate must lie in \[0, 1\), got 'a'"),
+        (dict(in_channels='3'), "in_channels must be a whole number from 1 up, got '3'"),
+        (dict(in_channels=0), 'in_channels must be a whole number from 1 up, got 0'),
+        (dict(arch={**TINY, 'depths': 2}), 'must be lists of whole numbers'),
+        (dict(arch={**TINY, 'depths': (1, 1.0, 1)}), 'must be lists of whole numbers'),
+        (dict(arch={**TINY, 'mlp_ratios': (2, 0.01, 2)}), '1 hidden unit'),
     ],
     ids=str,
 )
@@ -342,9 +349,18 @@ def test_wrong_arguments(kwargs, message):
         tiny(**kwargs)
 
 
-@pytest.mark.parametrize('shape', [(1, 3, 2, 8), (1, 3, 8, 1), (1, 1, 8, 8), (3, 8, 8)], ids=str)
-def test_wrong_image(shape):
-    with pytest.raises(ValueError, match=r'takes images \[B, 3, H, W\] with H and W at least 3, got \[.*resize'):
+@pytest.mark.parametrize(
+    'shape, remedy',
+    [
+        ((1, 3, 2, 8), 'resize the image'),
+        ((1, 3, 8, 1), 'resize the image'),
+        ((1, 1, 8, 8), 'set in_channels'),
+        ((3, 8, 8), 'give a batch'),
+    ],
+    ids=str,
+)
+def test_wrong_image(shape, remedy):
+    with pytest.raises(ValueError, match=rf'takes images \[B, 3, H, W\] with H and W at least 3, got \[.*; {remedy}$'):
         tiny()(torch.zeros(shape))
 
 

@@ -354,9 +354,7 @@ def test_no_training_accuracy_of_mixed_labels(augments):
     with DefaultScope.overwrite_default_scope('mmpretrain'):
         parts = dict(backbone=backbone, neck=dict(type='GlobalAveragePooling'), head=head)
         preprocessor = dict(num_classes=2)
-        model = MODELS.build(
-            dict(type='ImageClassifier', data_preprocessor=preprocessor, train_cfg=augments, **parts)
-        )
+        model = MODELS.build(dict(type='ImageClassifier', data_preprocessor=preprocessor, train_cfg=augments, **parts))
     TrainAccuracyHook().before_train(SimpleNamespace(model=model))
     data = dict(inputs=torch.zeros(2, 3, 8, 8), data_samples=[DataSample().set_gt_label(i) for i in range(2)])
     losses = model(**model.data_preprocessor(data, training=True), mode='loss')

@@ -118,7 +118,7 @@ def test_what_cannot_be_read_is_named_and_the_rest_is_done(folder, infer, tmp_pa
 def test_images_of_one_name_are_kept_apart(folder, infer, tmp_path):
     (folder / 'other').mkdir(exist_ok=True)
     Image.new('RGB', (40, 40)).save(folder / 'other/0.jpg')
-    assert infer('classifier', 'photos', 'other/0.jpg', '--out', tmp_path)[0] == 0
+    assert infer('classifier', 'photos', 'other/0.jpg', 'other/0.jpg', '--out', tmp_path)[0] == 0
     assert sorted(path.stem for path in (tmp_path / 'vis').iterdir()) == ['0', '0-2', '1', '2', '3']
     assert json.loads((tmp_path / 'preds/0-2.json').read_text())['image'] == 'other/0.jpg'
 
@@ -136,6 +136,12 @@ def test_results_go_to_the_work_dirs(folder, infer):
         (['photos', '--out', 'photos'], 'another folder than that of the inputs, but both are photos'),
         (['photos', '--out', 'few.json'], r'few.json cannot be used \(File exists\)'),
         (['none.png'], 'none.png does not exist'),
+        (['a' * 300], 'aaa does not exist'),
+        (
+            ['https://some.where/a.png'],
+            'expected a file or a folder, but got the address https://some.where/a.png; dow',
+        ),
+        (['photos', '--score', 'nan'], '--score expects a number from 0 to 1, got nan'),
         (['empty'], 'expected images in empty, but it holds no file'),
         (['photos', '--batch-size', 0], '--batch-size expects a number from 1 up, got 0'),
         (['photos', '--device', 'gpu'], "expected a device of this machine, such as .*, but got 'gpu'"),

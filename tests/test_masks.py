@@ -35,6 +35,10 @@ def colours(path):
     photo(path)
 
 
+def compressed(path):
+    Image.fromarray(labels_of()).save(path, 'JPEG')
+
+
 def transparent(path):
     save(path, labels_of(), 'LA')
 
@@ -81,6 +85,7 @@ def empty(path):
             palette_of_colours,
             r'{path} holds 9 in 192 of 192 pixels \(a palette image, of which the indices count\); corr',
         ),
+        (compressed, r'expected a mask of exact values, but {path} is a JPEG, which changes them; make it again as a '),
         (cut_short, r'expected a mask, but {path} cannot be read \(.+\); copy or make it again'),
         (no_image, r'{path} cannot be read \(.+\); copy'),
         (empty, r'{path} cannot be read \(.+\); copy'),

@@ -7,7 +7,8 @@ import torch
 from safetensors import safe_open
 
 from mmcyclemlp.checkpoints import convert, read_checkpoint
-from mmcyclemlp.checkpoints.publishing import in_authors_form
+from mmcyclemlp.checkpoints.publishing import in_authors_form, publish
+from mmcyclemlp.errors import InputError
 from mmcyclemlp.models import CycleMLP, CycleMLPClassifier
 
 from .helpers import REPO
@@ -93,3 +94,10 @@ def test_wrong_arguments(run, tool):
     assert code == 2 and error.startswith(
         f'error: expected a folder to write to, but {folder}/file cannot be used (File exists)'
     )
+
+
+@pytest.mark.parametrize('suffix', ['.pth', '.safetensors'])
+def test_a_full_disk_is_told_and_nothing_is_left(tmp_path, suffix, short_of_space):
+    with short_of_space(), pytest.raises(InputError, match=r'could not write .* \(File too large\)'):
+        publish(dict(weight=torch.zeros(30_000)), {}, tmp_path / f'a{suffix}')
+    assert list(tmp_path.iterdir()) == []

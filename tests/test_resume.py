@@ -41,7 +41,9 @@ def straight(tmp_path_factory):
     return run
 
 
-@pytest.mark.parametrize('name, number, when', [('all', 4, 'half'), ('accumulated', 4, 'half'), ('iterations-workers', 9, 'before')])
+@pytest.mark.parametrize(
+    'name, number, when', [('all', 4, 'half'), ('accumulated', 4, 'half'), ('iterations-workers', 9, 'before')]
+)
 def test_a_killed_run_ends_as_one_that_never_stopped(straight, name, number, when):
     folder, whole, args = straight(name)
     work_dir = f'{name}-{number}'

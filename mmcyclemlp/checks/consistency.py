@@ -196,7 +196,11 @@ def _given(metric: dict) -> Optional[Set[str]]:
         prefix, items = 'cross_entropy', ['mean']
     elif name == 'AveragePrecision' and metric.get('average', 'macro') == 'macro':
         prefix, items = 'multi-label', ['mAP']
-    elif name in LABEL_METRICS and metric.get('average', 'macro') == 'macro' and not {'thr', 'thrs', 'topk'} & set(metric):
+    elif (
+        name in LABEL_METRICS
+        and metric.get('average', 'macro') == 'macro'
+        and not {'thr', 'thrs', 'topk'} & set(metric)
+    ):
         prefix, items = LABEL_METRICS[name], metric.get('items', ('precision', 'recall', 'f1-score'))
     elif name == 'IoUMetric':
         kinds = _list(metric, 'iou_metrics', 'mIoU')

@@ -56,11 +56,16 @@ def read_mask(path: str, labels: Labels, backend_args: Optional[dict] = None) ->
         backend_args (dict, optional): of mmengine's file backends.
 
     Raises:
-        InputError: it is missing, cannot be read, has another number of channels or bits, or holds other values.
+        InputError: it is missing, cannot be read, is a JPEG, has another number of channels or bits, or holds other
+            values.
     """
     try:
         with Image.open(io.BytesIO(fileio.get(path, backend_args))) as image:
             check_upright(image, path)
+            if image.format in ('JPEG', 'MPO'):
+                raise InputError(
+                    f'expected a mask of exact values, but {path} is a JPEG, which changes them; make it again as a PNG'
+                )
             mode = image.mode
             bands = image.getbands()
             mask = np.array(image) if mode in BYTE_MODES else None

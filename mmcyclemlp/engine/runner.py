@@ -156,7 +156,9 @@ class ConsoleRunner(Runner):
         return [each.optimizer for each in (given.values() if isinstance(given, OptimWrapperDict) else [given])]
 
     def _parameters(self) -> List[torch.Tensor]:
-        return [parameter for each in self._optimizers() for group in each.param_groups for parameter in group['params']]
+        return [
+            parameter for each in self._optimizers() for group in each.param_groups for parameter in group['params']
+        ]
 
     def _early_stopping(self) -> List[EarlyStoppingHook]:
         return [hook for hook in self.hooks if isinstance(hook, EarlyStoppingHook)]

@@ -45,7 +45,9 @@ def compare(graph: Graph, run: Callable[[Tensor], List[Tensor]], batches: Iterab
         ]
         decides = graph.scope in ('mmpretrain', 'mmseg')
         other = (values[0].argmax(1) != expected[0].argmax(1)).float().mean().item() if decides else 0.0
-        found.append(Difference((len(images), *images.shape[2:]), torch.stack(errors).max().item(), other))  # NaN, if any is
+        found.append(
+            Difference((len(images), *images.shape[2:]), torch.stack(errors).max().item(), other)
+        )  # NaN, if any is
     return found
 
 

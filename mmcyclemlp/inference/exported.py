@@ -34,7 +34,7 @@ class Exported:
 
     def __init__(self, path: Union[str, os.PathLike]):
         path = Path(path).expanduser()
-        if not path.is_file():
+        if not os.path.isfile(path):  # False where pathlib raises, as for a name that is too long
             raise InputError(f'expected an exported model, but {path} does not exist; check the path')
         open_file = _openvino if path.suffix == '.xml' else _onnx
         try:

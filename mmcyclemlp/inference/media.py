@@ -106,10 +106,13 @@ def find_media(paths: Iterable[PathLike]) -> Tuple[List[Path], List[Path]]:
         InputError: a path does not exist, or a folder holds no image.
     """
     images, videos = [], []
-    for path in map(Path, paths):
-        if path.is_dir():
+    for given in paths:
+        path = Path(given)
+        if '://' in str(given):
+            raise InputError(f'expected a file or a folder, but got the address {given}; download it first')
+        if os.path.isdir(path):  # False where pathlib raises, as for a name that is too long
             images += _images_in(path)
-        elif path.is_file():
+        elif os.path.isfile(path):
             (videos if path.suffix.lower() in VIDEOS else images).append(path)
         else:
             raise InputError(

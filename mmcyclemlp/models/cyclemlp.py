@@ -67,7 +67,9 @@ class CycleMLP(BaseModule):
     ):
         super().__init__(init_cfg=init_cfg)
         depths, embed_dims, mlp_ratios = _stage_numbers(arch)
-        _check_arguments(len(depths), kernel_size, drop_path_rate, out_indices, frozen_stages, stem_stride, backend)
+        _check_arguments(
+            len(depths), in_channels, kernel_size, drop_path_rate, out_indices, frozen_stages, stem_stride, backend
+        )
         self.arch = arch
         self.in_channels = in_channels
         self.embed_dims = embed_dims
@@ -157,9 +159,10 @@ class CycleMLP(BaseModule):
                 'let a data_preprocessor make it'
             )
         if x.dim() != 4 or x.shape[1] != self.in_channels or min(x.shape[2:]) < MIN_SIZE:
+            remedy = 'resize the image' if x.dim() == 4 and x.shape[1] == self.in_channels else 'set in_channels'
             raise InputError(
                 f'CycleMLP takes images [B, {self.in_channels}, H, W] with H and W at least {MIN_SIZE}, '
-                f'got {list(x.shape)}; resize the image, or set in_channels'
+                f'got {list(x.shape)}; {remedy if x.dim() == 4 else "give a batch"}'
             )
 
     def train(self, mode: bool = True) -> 'CycleMLP':
@@ -195,16 +198,24 @@ def _stage_numbers(arch: Union[str, dict]) -> Tuple[Tuple[int, ...], ...]:
             f'arch must be one of {sorted(ARCHS)} or a dict with exactly {list(keys)}, got '
             f'{sorted(arch) if isinstance(arch, dict) else arch!r}'
         )
-    numbers = tuple(tuple(arch[key]) for key in keys)
+    lists = [arch[key] for key in keys]
+    kinds = (int, int, (int, float))
+    if not all(
+        isinstance(each, (tuple, list)) and all(isinstance(n, kind) for n in each) for each, kind in zip(lists, kinds)
+    ):
+        raise InputError(f'depths and embed_dims must be lists of whole numbers, and mlp_ratios of numbers, got {arch}')
+    numbers = tuple(map(tuple, lists))
     if len({len(n) for n in numbers}) != 1 or not 1 <= len(numbers[0]) <= 4:
         raise InputError(f'depths, embed_dims and mlp_ratios must be equally long, 1 to 4 stages, got {arch}')
-    if min(numbers[0]) < 1 or min(numbers[1]) < 4 or min(numbers[2]) <= 0:
-        raise InputError(f'every stage needs at least 1 block, 4 channels and a positive MLP ratio, got {arch}')
+    hidden = [int(channels * ratio) for channels, ratio in zip(*numbers[1:])]
+    if min(numbers[0]) < 1 or min(numbers[1]) < 4 or min(hidden) < 1:
+        raise InputError(f'every stage needs at least 1 block, 4 channels and 1 hidden unit in its MLPs, got {arch}')
     return numbers
 
 
 def _check_arguments(
     num_stages: int,
+    in_channels: int,
     kernel_size: int,
     drop_path_rate: float,
     out_indices: Sequence[int],
@@ -216,7 +227,9 @@ def _check_arguments(
         raise InputError(f'kernel_size of the backbone is one odd number for both directions, got {kernel_size!r}')
     check_kernel_size((1, kernel_size))
     check_backend(backend)
-    if not 0 <= drop_path_rate < 1:
+    if type(in_channels) is not int or in_channels < 1:
+        raise InputError(f'in_channels must be a whole number from 1 up, got {in_channels!r}')
+    if not isinstance(drop_path_rate, (int, float)) or not 0 <= drop_path_rate < 1:
         raise InputError(f'drop_path_rate must lie in [0, 1), got {drop_path_rate!r}')
     indices = list(out_indices) if isinstance(out_indices, (tuple, list, range)) else []
     if not indices or indices != sorted(set(indices) & set(range(num_stages))):
@@ -229,5 +242,5 @@ def _check_arguments(
             f'frozen_stages must be -1 (train all), 0 (freeze the stem) or the number of stages to '
             f'freeze, up to {num_stages}, got {frozen_stages!r}'
         )
-    if stem_stride not in STEM_PADDING:
+    if type(stem_stride) is not int or stem_stride not in STEM_PADDING:
         raise InputError(f'stem_stride must be one of {sorted(STEM_PADDING)}, got {stem_stride!r}')

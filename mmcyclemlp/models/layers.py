@@ -125,7 +125,8 @@ class CycleMixer(nn.Module):
     ``[B, H, W, C] -> [B, H, W, C]``. The weights are a softmax over the branches of an MLP of the mean of their sum
     over H and W. A ``residual`` ``[B, H, W, C]`` is added to the result.
 
-    On large maps, one product computes all of it without calling the children, if all are :func:`as_built`.
+    On large maps, one product computes all of it without calling the children, if all are :func:`as_built` and have
+    the kernel sizes, biases and backend that they were built with.
     """
 
     def __init__(self, channels: int, kernel_size: int = 3, backend: str = 'auto'):
@@ -172,6 +173,7 @@ class CycleMixer(nn.Module):
         )
 
     def _children_as_built(self) -> bool:
+        shifts, k = (self.shift_w, self.shift_h), self.kernel_size
         return (
             as_built(self.shift_w, CycleFC)
             and as_built(self.shift_h, CycleFC)
@@ -179,6 +181,9 @@ class CycleMixer(nn.Module):
             and all(
                 as_built(layer, nn.Linear) for layer in (self.channel, self.proj, self.reweight.fc1, self.reweight.fc2)
             )
+            and [shift.kernel_size for shift in shifts] == [(1, k), (k, 1)]
+            and all(shift.bias is not None and requested(shift.backend) == 'auto' for shift in shifts)
+            and self.channel.bias is None
         )
 
 
