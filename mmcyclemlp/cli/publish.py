@@ -20,7 +20,8 @@ from mmcyclemlp.checkpoints import check_fits, read_checkpoint
 from mmcyclemlp.checkpoints.publishing import in_authors_form, publish
 from mmcyclemlp.config import load_config
 from mmcyclemlp.config.walk import dataset_sections
-from mmcyclemlp.files import make_folder, written_whole
+from mmcyclemlp.errors import InputError
+from mmcyclemlp.files import PROJECT, make_folder, written_whole
 from mmcyclemlp.inference.predictor import build_model
 from mmcyclemlp.tables import markdown
 from mmcyclemlp.version import __version__
@@ -37,6 +38,10 @@ PARSER.add_argument('--original', action='store_true', help="also CONFIG-origina
 
 @command(PARSER)
 def main(args: Namespace) -> None:
+    if args.name and Path(args.name).name != args.name:
+        raise InputError(
+            f'--name expects the name of a file without folders, but got {args.name}; give the folder by --out'
+        )
     config = load_config(args.config, args.cfg_options)
     checkpoint = read_checkpoint(args.checkpoint)
     weights = checkpoint.get('state_dict', checkpoint)
@@ -60,12 +65,13 @@ def main(args: Namespace) -> None:
 def card_of(args: Namespace, config: Any, checkpoint: Dict[str, Any]) -> Dict[str, str]:
     """What the weights are."""
     meta = checkpoint.get('meta') or {}
+    counted = [(meta.get(key), unit) for key, unit in (('epoch', 'epoch'), ('iter', 'iteration'))]
     data = [section for _, section in dataset_sections(config, 'train')]
     weights = checkpoint.get('state_dict', checkpoint)
     card = {
         'config': args.config,
         'data': ', '.join(f'{section["type"]} ({section.get("data_root") or "embedded"})' for section in data),
-        'trained for': ', '.join(f'{meta[unit]:,} {unit}s' for unit in ('epoch', 'iter') if meta.get(unit)),
+        'trained for': ', '.join(f'{count:,} {unit}{"s" * (count > 1)}' for count, unit in counted if count),
         'parameters': f'{sum(value.numel() for value in weights.values() if isinstance(value, torch.Tensor)):,}',
         **_metrics(Path(args.checkpoint), meta),
         'commit': _commit() or 'unknown',
@@ -75,9 +81,9 @@ def card_of(args: Namespace, config: Any, checkpoint: Dict[str, Any]) -> Dict[st
 
 
 def _metrics(checkpoint: Path, meta: Dict[str, Any]) -> Dict[str, str]:
-    """The row of the run's curves.csv for this checkpoint."""
+    """The row of the run's curves.csv for this checkpoint; a run that was stopped within an epoch has none."""
     curves = checkpoint.with_name('curves.csv')
-    if not curves.is_file():
+    if meta.get('batches') or not curves.is_file():
         return {}
     with curves.open(newline='') as file:
         rows = [row for row in csv.DictReader(file)]
@@ -88,5 +94,11 @@ def _metrics(checkpoint: Path, meta: Dict[str, Any]) -> Dict[str, str]:
 
 
 def _commit() -> str:
-    done = subprocess.run(['git', 'describe', '--always', '--dirty'], capture_output=True, text=True)
-    return done.stdout.strip()
+    """Of this project, if it is a checkout and there is git."""
+    if not (PROJECT / '.git').exists():
+        return ''  # git would tell that of a folder above
+    command = ['git', 'describe', '--always', '--dirty']
+    try:
+        return subprocess.run(command, capture_output=True, text=True, cwd=PROJECT).stdout.strip()
+    except OSError:
+        return ''
