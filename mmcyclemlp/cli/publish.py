@@ -7,7 +7,6 @@ CONFIG.md with config, data, metric, commit and versions. Averaged weights (EMAH
 User errors print one line and exit with status 2.
 """
 
-import csv
 import subprocess
 from argparse import Namespace
 from pathlib import Path
@@ -23,7 +22,7 @@ from mmcyclemlp.config.walk import dataset_sections
 from mmcyclemlp.errors import InputError
 from mmcyclemlp.files import PROJECT, make_folder, written_whole
 from mmcyclemlp.inference.predictor import build_model
-from mmcyclemlp.tables import markdown
+from mmcyclemlp.tables import markdown, read_csv
 from mmcyclemlp.version import __version__
 
 from .arguments import add_config, command, parser_of
@@ -82,14 +81,9 @@ def card_of(args: Namespace, config: Any, checkpoint: Dict[str, Any]) -> Dict[st
 
 def _metrics(checkpoint: Path, meta: Dict[str, Any]) -> Dict[str, str]:
     """The row of the run's curves.csv for this checkpoint; a run that was stopped within an epoch has none."""
-    curves = checkpoint.with_name('curves.csv')
-    if meta.get('batches') or not curves.is_file():
-        return {}
-    with curves.open(newline='') as file:
-        rows = [row for row in csv.DictReader(file)]
-    for row in rows:
+    for row in [] if meta.get('batches') else read_csv(checkpoint.with_name('curves.csv')):
         if row.get('epoch') == str(meta.get('epoch')) or row.get('iteration') == str(meta.get('iter')):
-            return {key: value for key, value in row.items() if key.startswith('test ') and value}
+            return {key: value for key, value in row.items() if key.startswith('test ')}
     return {}
 
 
