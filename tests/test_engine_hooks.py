@@ -18,7 +18,7 @@ from PIL import Image
 from torch import nn
 from torch.utils.data import DataLoader
 
-from mmcyclemlp.engine import ConsoleRunner, CurvesHook, MeanCrossEntropy, ResumeScheduleHook, curves, input_errors
+from mmcyclemlp.engine import ConsoleRunner, CurvesHook, MeanCrossEntropy, ResumeScheduleHook, curves
 from mmcyclemlp.errors import InputError
 
 from .helpers import read_table
@@ -314,15 +314,3 @@ def test_the_console_is_spared_the_config(tmp_path, capsys):
     assert 'some_long_section' in log and 'some_long_section' not in console
     for line in ('lines, such as a table of metrics', 'a warning'):
         assert line in console and line in log
-
-
-def test_input_errors_end_in_a_sentence(capsys):
-    with pytest.raises(SystemExit) as stop, input_errors():
-        raise InputError('expected a, got b; do c')
-    assert stop.value.code == 2
-    assert capsys.readouterr().err == 'error: expected a, got b; do c\n'
-
-
-def test_other_errors_keep_their_traceback():
-    with pytest.raises(ZeroDivisionError), input_errors():
-        1 / 0  # noqa: B018

@@ -5,7 +5,7 @@ import runpy
 
 import pytest
 
-from mmcyclemlp.engine import load_config
+from mmcyclemlp.config import load_config
 from mmcyclemlp.study import load_study
 from mmcyclemlp.study.report import read_published
 from mmcyclemlp.study.results import Result, size_of
