@@ -3,8 +3,6 @@
 import os
 import signal
 import sys
-from contextlib import contextmanager
-from typing import Iterator
 
 
 class InputError(ValueError):
@@ -34,13 +32,3 @@ def tell(error: InputError) -> None:
     # What files hold may stand in it; line breaks and terminal codes are shown as Python writes them.
     sentence = ''.join(c if c.isprintable() else repr(c)[1:-1] for c in sentence)
     print(f'error: {sentence}', file=sys.stderr, flush=True)
-
-
-@contextmanager
-def input_errors() -> Iterator[None]:
-    """Tell an InputError and exit with status 2; any other error keeps its traceback."""
-    try:
-        yield
-    except InputError as error:
-        tell(error)
-        sys.exit(2)

@@ -1,9 +1,9 @@
-"""The one writer of Markdown tables, and the one of CSV files."""
+"""The one writer of Markdown tables, and the one writer and reader of CSV files."""
 
 import csv
 import re
 from pathlib import Path
-from typing import Any, Dict, Iterable, Sequence
+from typing import Any, Dict, Iterable, List, Sequence
 
 from .files import written_whole
 
@@ -25,3 +25,11 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Dict[str, Any]])
         writer = csv.DictWriter(file, header, lineterminator='\n')
         writer.writeheader()
         writer.writerows(rows)
+
+
+def read_csv(path: Path) -> List[Dict[str, str]]:
+    """Rows without their empty cells; none if there is no such file."""
+    if not path.is_file():
+        return []
+    with path.open(newline='', encoding='utf-8') as file:
+        return [{column: value for column, value in row.items() if value} for row in csv.DictReader(file)]

@@ -160,7 +160,7 @@ def download(url: str, path: Path) -> None:
         with urllib.request.urlopen(request, timeout=DOWNLOAD_TIMEOUT) as answer, path.open('wb') as file:
             length = int(answer.headers.get('Content-Length') or 0)
             bar = tqdm(total=length or None, unit='B', unit_scale=True, disable=not sys.stderr.isatty())
-            while chunk := answer.read1(1 << 20) if hasattr(answer, 'read1') else answer.read(1 << 20):
+            while chunk := answer.read1(1 << 20):
                 got += len(chunk)
                 if max(got, length) > DOWNLOAD_BYTES:
                     raise OSError(f'it has more than {DOWNLOAD_BYTES:,} bytes')
@@ -206,7 +206,7 @@ def guard_libraries() -> None:
         return
     for suffixes, handler in ((('json',), _Json()), (('yaml', 'yml'), _Yaml()), (('pickle', 'pkl'), _Pickle())):
         file_handlers.update(dict.fromkeys(suffixes, handler))
-    LocalBackend.get = _with(check_regular, LocalBackend.get)
+    LocalBackend.get = _get
     LocalBackend.get_text = lambda self, filepath, encoding='utf-8': read_text(filepath)
     LocalBackend.list_dir_or_file = _visible(LocalBackend.list_dir_or_file)
     LocalBackend.put = _put  # by which checkpoints are written
@@ -255,13 +255,9 @@ def _visible(method: Callable) -> Callable:
     return visible
 
 
-def _with(check: Callable, method: Callable) -> Callable:
-    @functools.wraps(method)
-    def checked(self: Any, filepath: Any, *args: Any, **kwargs: Any) -> Any:
-        check(filepath)
-        return method(self, filepath, *args, **kwargs)
-
-    return checked
+def _get(self: Any, filepath: Union[str, os.PathLike]) -> bytes:
+    check_regular(filepath)
+    return Path(filepath).read_bytes()
 
 
 def _put(self: Any, obj: bytes, filepath: Union[str, os.PathLike]) -> None:

@@ -8,7 +8,7 @@ from mmengine.registry import MODELS
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 
-from mmcyclemlp.engine import load_config
+from mmcyclemlp.config import load_config
 
 from .helpers import REPO
 

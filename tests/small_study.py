@@ -4,7 +4,7 @@ import yaml
 
 from .helpers import REPO
 
-SEED = REPO / 'docs' / 'results' / 'seed'
+PUBLISHED = REPO / 'docs' / 'results' / 'seed'
 EPOCHS = 4
 TINY = f"""
 _base_ = '{REPO}/configs/cyclemlp/digits_b1.py'
@@ -23,7 +23,7 @@ RUNS = [
 
 
 def write_study(folder, **changes):
-    """A study of two tiny systems on the digits; their config's name says cifar10, whose seed curve is there."""
+    """A study of two tiny systems on the digits; their config's name says cifar10, whose published curve is there."""
     (folder / 'cifar10_tiny.py').write_text(TINY)
     content = dict(title='two tiny systems', image_size=32, epochs=EPOCHS, runs=RUNS)
     path = folder / 'tiny.yml'

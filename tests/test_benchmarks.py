@@ -11,7 +11,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mmcyclemlp.engine import input_errors
 from mmcyclemlp.models import CycleMLP
 from mmcyclemlp.ops import cycle_fc
 
@@ -46,11 +45,6 @@ VARIANTS = [f'b1{end}' for end in ('', '-shift_gemm', '-linear', '-deform_conv',
 def bf16(monkeypatch):
     """A processor that multiplies in bfloat16, or is taken for one."""
     monkeypatch.setattr(models, 'bf16_reason', lambda dtype, device: None)
-
-
-def run(main):
-    with input_errors():
-        return main()
 
 
 def tiny():
@@ -334,8 +328,6 @@ def test_share_of_the_machines_rate():
     assert table[3].startswith('| B1, plain linear layers | 90 | 90 to 90 | 0.90 |')
     assert table[4].startswith('| product, oneDNN | 10 | 10 to 10 |  |  | 2 | 200 | 100% |')
     assert 'note' not in table[0]  # what no row has is left out
-    expected = tables.operator_table([measured], {('b1 stage 1', 'forward'): 0.11})
-    assert '| 0.11 |' in expected and '| expected |' in expected
 
 
 @pytest.mark.slow
@@ -343,13 +335,13 @@ def test_command_line_and_document(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(models, 'stage_shapes', lambda batch: [(batch, 5, 5, 6)] * 4)
     out = tmp_path / 'out'
     arguments = ['--quick', '--threads', '1', '--batch', '2', '--iters', '1', '--out', str(out)]
-    assert run(lambda: models.main([*arguments, '--layers', '--train'])) == 0
-    assert run(lambda: models.main([*arguments, '--memory'])) == 0
+    assert models.main([*arguments, '--layers', '--train']) == 0
+    assert models.main([*arguments, '--memory']) == 0
     monkeypatch.setattr(networks, 'cyclemlp', lambda arch: tiny())
-    assert run(lambda: models.main([*arguments, '--profile'])) == 0
+    assert models.main([*arguments, '--profile']) == 0
     printed = capsys.readouterr().out
     assert '| b1 stage 1 | forward+backward | 2x5x5x6 |' in printed and 'commit ' in printed and 'torch ' in printed
-    assert 'Self CPU time total' in printed and 'expected' not in printed
+    assert 'Self CPU time total' in printed
     network = models.measure_networks(SETTINGS, 1, 32, False, 'eager', ['b1', 'b1-linear'], tiny())
     scaling = [replace(row, suite='scaling') for row in network[:2]]
     on_gpu = [replace(row, device='a GPU', device_type='cuda', date='2020-01-01', commit='abc') for row in network[:2]]
@@ -357,7 +349,7 @@ def test_command_line_and_document(tmp_path, monkeypatch, capsys):
     rows.write_csv(rows.read_csv(source) + network + scaling, source)
     rows.write_csv(on_gpu + [made('auto', 1.0, case='of an earlier run')], folder / 'speed.csv')
     on_gpu = rows.read_csv(folder / 'speed.csv')[:2]
-    assert run(lambda: report.main([str(source), '--out', str(folder)])) == 0
+    assert report.main([str(source), '--out', str(folder)]) == 0
     page = folder / 'speed.md'
     text = page.read_text()
     for title in (
@@ -379,11 +371,10 @@ def test_command_line_and_document(tmp_path, monkeypatch, capsys):
     # What is written by hand stays, and so does a block that is not made now.
     page.write_text(text.replace('# Speed', '# Speed\n\nAn introduction.', 1) + '\nAn end.\n')
     (out / next(name for name in os.listdir(out) if name.startswith('profile-cpu-b1-'))).unlink()
-    assert run(lambda: report.main([str(source), '--out', str(folder)])) == 0
+    assert report.main([str(source), '--out', str(folder)]) == 0
     assert page.read_text() == text.replace('# Speed', '# Speed\n\nAn introduction.', 1) + '\nAn end.\n'
     page.write_text('# Speed\n')
-    with pytest.raises(SystemExit, match='^2$'):
-        run(lambda: report.main([str(source), '--out', str(folder)]))
+    assert report.main([str(source), '--out', str(folder)]) == 2
     assert 'has no marker comments' in capsys.readouterr().err and page.read_text() == '# Speed\n'
 
 
@@ -399,11 +390,11 @@ def test_runtimes(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(tasks.RATE_SIZES, 'cpu', 64)
     command = ['--quick', '--out', str(tmp_path)]
     with torch._inductor.config.patch(freezing=False):
-        assert run(lambda: runtimes.main([*command, '--prepare'])) == 0
+        assert runtimes.main([*command, '--prepare']) == 0
         assert not (tmp_path / 'export-quick.csv').exists()
         files = {path: path.stat().st_mtime_ns for path in (tmp_path / 'exports').rglob('*.onnx')}
         assert {path.name for path in files} == {'b1-fp32.onnx', 'b1-int8.onnx'}
-        assert run(lambda: runtimes.main(command)) == 0
+        assert runtimes.main(command) == 0
         measured = rows.read_csv(tmp_path / 'export-quick.csv')
         forms = ['eager fp32', 'compiled fp32', 'onnxruntime fp32', 'onnxruntime int8']
         assert [(row.candidate, row.threads, row.batch) for row in measured if row.images_per_s] == [
@@ -416,10 +407,10 @@ def test_runtimes(tmp_path, monkeypatch, capsys):
         printed = capsys.readouterr().out
         assert f'|  | {" | ".join(forms)} |' in printed and re.search(r'CycleMLP-B1\*\* \| [\d.]+ \(\d+%\)', printed)
         # A second run has nothing left to do; a file that was exported stays.
-        assert run(lambda: runtimes.main(command)) == 0
+        assert runtimes.main(command) == 0
         assert rows.read_csv(tmp_path / 'export-quick.csv') == measured
         assert all(path.stat().st_mtime_ns == written for path, written in files.items())
-        assert run(lambda: runtimes.main([*command, '--profile'])) == 0
+        assert runtimes.main([*command, '--profile']) == 0
     assert re.search(r'\| ms an image \| fp32 \| int8 \|(.|\n)*\| all \|', capsys.readouterr().out)
     assert not list(tmp_path.rglob('*.json'))
 
@@ -427,46 +418,29 @@ def test_runtimes(tmp_path, monkeypatch, capsys):
 def test_a_wrong_result_ends_with_1(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(models, 'stage_shapes', lambda batch: [(batch, 5, 5, 6)])
     double(monkeypatch, 'auto')
-    assert (
-        run(
-            lambda: models.main(
-                [
-                    '--layers',
-                    '--quick',
-                    '--batch',
-                    '2',
-                    '--iters',
-                    '1',
-                    '--out',
-                    str(tmp_path),
-                    '--candidates',
-                    'auto',
-                    'linear',
-                ]
-            )
-        )
-        == 1
-    )
+    options = ['--layers', '--quick', '--batch', '2', '--iters', '1', '--out', str(tmp_path)]
+    assert models.main([*options, '--candidates', 'auto', 'linear']) == 1
     assert 'error: auto: wrong result (b1 stage 1' in capsys.readouterr().err
 
 
 def test_clear_errors(tmp_path, monkeypatch, capsys):
 
     def refused(*arguments):
-        with pytest.raises(SystemExit, match='^2$'):
-            run(lambda: models.main([*arguments, '--out', str(tmp_path)]))
+        assert models.main([*arguments, '--out', str(tmp_path)]) == 2
         error = capsys.readouterr().err
         assert error.startswith('error: ') and error.count('\n') == 1
         return error
 
     monkeypatch.setitem(sys.modules, 'timm', None)
-    assert 'timm is not installed; run `pip install -r requirements/benchmarks.txt`' in refused()
+    assert "timm is not installed; run `pip install 'timm>=1.0'`" in refused()
     assert 'timm is not installed' in refused('--scaling')
     unknown = "--candidates: ['b7'] take no part here; choose from ["
     assert f"{unknown}'b1', 'b1 channels last', 'b1-" in refused('--candidates', 'b7')
     assert f"{unknown}'auto', " in refused('--layers', '--candidates', 'b7')
     assert 'on a CPU use fp32 or bf16' in refused('--dtype', 'fp16')
-    assert 'give as many, or one of either' in refused('--threads', '1', '2', '--batch', '1', '2', '3')
+    assert '--threads has 2 values and --batch 3; give as many of each, or one of either' in refused(
+        '--threads', '1', '2', '--batch', '1', '2', '3'
+    )
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
     assert 'needs a CUDA GPU' in refused('--device', 'cuda')
     assert os.listdir(tmp_path) == []

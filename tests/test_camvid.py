@@ -11,8 +11,8 @@ from mmseg.registry import DATASETS
 from PIL import Image
 
 from mmcyclemlp.checks import check_masks
+from mmcyclemlp.config import load_config
 from mmcyclemlp.datasets.camvid import CamVid
-from mmcyclemlp.engine import load_config
 from mmcyclemlp.errors import InputError
 
 from .helpers import REPO, read_table

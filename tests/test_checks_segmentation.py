@@ -239,6 +239,13 @@ def test_classes_in_no_mask_and_ignored_pixels_are_told(dataset, told):
     assert 'no pixel is of class 3 (c)' in about_values(values, Labels(3, reduce_zero_label=True), 'abc')
 
 
+@pytest.mark.parametrize('ignored', [300, -1, -100])
+def test_an_ignored_value_that_no_byte_holds_ignores_nothing(ignored):
+    values = np.zeros(256, int)
+    values[[0, 1]], values[[ignored % 256]] = 1, 9
+    assert about_values(values, Labels(2, ignored), 'ab') is None
+
+
 def test_values_of_no_class_are_told(dataset, told):
     path = next((dataset / 'masks/train').iterdir())
     save(path, np.full((12, 16), 7, np.uint8))

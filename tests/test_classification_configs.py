@@ -13,8 +13,9 @@ from mmengine.registry import DATA_SAMPLERS, MODELS, init_default_scope
 from mmpretrain.models.losses import CrossEntropyLoss, LabelSmoothLoss
 from PIL import Image
 
+from mmcyclemlp.config import load_config
 from mmcyclemlp.datasets.fixed_order import FixedOrderSampler
-from mmcyclemlp.engine import ConsoleRunner, load_config
+from mmcyclemlp.engine import ConsoleRunner
 
 from .helpers import REPO, read_table
 

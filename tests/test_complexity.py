@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from mmcyclemlp.engine import load_config
+from mmcyclemlp.config import load_config
 from mmcyclemlp.errors import InputError
 
 from .helpers import REPO, read_table
@@ -16,7 +16,7 @@ from .helpers import REPO, read_table
 FOLDER = REPO / 'tools' / 'analysis'
 sys.path.insert(0, str(FOLDER))
 try:
-    import measuring
+    from cost import made_batch, measure, random_model
 finally:
     sys.path.remove(str(FOLDER))
 
@@ -68,7 +68,7 @@ def test_classifiers_cost_what_the_originals_do(config, arch):
         f"_base_ = '{CONFIGS}/digits_b1.py'\nmodel = dict(backbone=dict(arch='{arch}'), "
         f'head=dict(in_channels={channels}, num_classes=1000, topk=1))\n'
     )
-    large, small = (measuring.measure(path, (side, side)) for side in (224, 96))
+    large, small = (measure(path, (side, side)) for side in (224, 96))
     assert (round(large.macs / 1e9, 3), round(small.backbone_macs / 1e9, 3)) == GMACS[arch]
     assert large.macs - large.backbone_macs == channels * 1000
     assert large.parameters == small.parameters == PARAMETERS[arch]
@@ -77,8 +77,8 @@ def test_classifiers_cost_what_the_originals_do(config, arch):
 
 def test_a_detector_costs_what_its_layers_do(config):
     path = config(DETECTION)
-    cost = measuring.measure(path, (64, 96))
-    model = measuring.random_model(load_config(path))
+    cost = measure(path, (64, 96))
+    model = random_model(load_config(path))
     counted = {'neck': 0, 'bbox_head': 0}
 
     def count(part, layer, inputs, output):
@@ -88,24 +88,24 @@ def test_a_detector_costs_what_its_layers_do(config):
         if isinstance(layer, nn.Conv2d) and not name.startswith('backbone'):
             layer.register_forward_hook(partial(count, name.partition('.')[0]))
     with torch.no_grad():
-        model.eval()(**model.data_preprocessor(measuring.made_batch('mmdet', 64, 96, 1), False), mode='tensor')
+        model.eval()(**model.data_preprocessor(made_batch('mmdet', 64, 96, 1), False), mode='tensor')
     assert all(counted.values()) and cost.macs - cost.backbone_macs == sum(counted.values())
 
 
 @pytest.mark.parametrize('text, scope', [(DETECTION, 'mmdet'), (SEGMENTATION, 'mmseg')])
 def test_a_step_is_taken_at_that_size(config, text, scope):
     path = config(text)
-    cost = measuring.measure(path, (64, 96), train_step=True)
+    cost = measure(path, (64, 96), train_step=True)
     assert (cost.height, cost.width) == (64, 96) and cost.macs > cost.backbone_macs > 0
     assert 0 < cost.loss < 100 and cost.train_s > 0 and cost.inference_s > 0
     assert cost.peak_bytes > 2**26
-    twice = measuring.measure(path, (128, 96))
+    twice = measure(path, (128, 96))
     assert twice.backbone_macs == pytest.approx(2 * cost.backbone_macs, rel=0.02)
 
 
 def test_a_config_of_no_task_is_refused(config):
     with pytest.raises(InputError, match="default_scope mmpretrain, mmdet, mmseg, but .* has 'mmengine'"):
-        measuring.measure(config("default_scope = 'mmengine'\n"))
+        measure(config("default_scope = 'mmengine'\n"))
 
 
 @pytest.mark.slow

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from mmengine.registry import MODELS
 
+from mmcyclemlp.config import load_config
 from mmcyclemlp.config.keys import arguments_of
 from mmcyclemlp.config.options import Typed, meaning
-from mmcyclemlp.engine import load_config
 from mmcyclemlp.errors import InputError
 
 from .helpers import REPO

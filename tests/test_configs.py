@@ -11,8 +11,8 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 
+from mmcyclemlp.config import load_config
 from mmcyclemlp.config.keys import section_arguments
-from mmcyclemlp.engine import load_config
 from mmcyclemlp.errors import InputError
 from mmcyclemlp.models import ARCHS
 

@@ -22,9 +22,9 @@ from PIL import Image
 
 from mmcyclemlp.checks import check_pretrained
 from mmcyclemlp.cli.arguments import OptionAction
+from mmcyclemlp.config import load_config
 from mmcyclemlp.config.edits import edited, mixed_precision
 from mmcyclemlp.config.walk import walk
-from mmcyclemlp.engine import load_config
 from mmcyclemlp.errors import InputError
 from mmcyclemlp.models import CycleMLP
 

@@ -27,7 +27,6 @@ from mmcyclemlp.engine import (
     TrainAccuracyHook,
     WholeCheckpointHook,
     curves,
-    input_errors,
 )
 from mmcyclemlp.errors import InputError
 
@@ -325,18 +324,6 @@ def test_the_console_is_spared_the_config(tmp_path, capsys):
     assert 'some_long_section' in log and 'some_long_section' not in console
     for line in ('lines, such as a table of metrics', 'a warning'):
         assert line in console and line in log
-
-
-def test_input_errors_end_in_a_sentence(capsys):
-    with pytest.raises(SystemExit) as stop, input_errors():
-        raise InputError('expected a, got b; do c')
-    assert stop.value.code == 2
-    assert capsys.readouterr().err == 'error: expected a, got b; do c\n'
-
-
-def test_other_errors_keep_their_traceback():
-    with pytest.raises(ZeroDivisionError), input_errors():
-        1 / 0  # noqa: B018
 
 
 def test_the_best_is_by_a_metric_that_the_validation_gave(tmp_path):

@@ -115,6 +115,20 @@ def test_slurm_scripts_call_srun(arguments, name, args):
     assert given[start + 1 :] == [*args[1:], '--launcher', 'slurm', *OPTIONS]
 
 
+@pytest.mark.parametrize(
+    'name, value', [('GPUS', 'two'), ('GPUS', '0'), ('GPUS_PER_NODE', '-1'), ('CPUS_PER_TASK', '2.5')]
+)
+def test_a_wrong_number_for_slurm_is_told_in_a_sentence(name, value):
+    done = subprocess.run(
+        [REPO / 'tools/slurm_train.sh', 'part', 'job', 'c.py'],
+        capture_output=True,
+        text=True,
+        env={**os.environ, 'PATH': '/usr/bin:/bin', name: value},
+    )
+    assert done.returncode == 2 and done.stdout == ''
+    assert done.stderr == f"error: {name} expects a whole number from 1 up, got '{value}'; correct it\n"
+
+
 @pytest.mark.slow
 def test_two_slurm_tasks_test_as_one_process(trained, tool, tmp_path, monkeypatch):
     """Forked, which saves two starts; with an scontrol that knows their host."""

@@ -9,15 +9,15 @@ import pytest
 import yaml
 from mmpretrain.apis.model import ModelHub
 
-from mmcyclemlp.engine import load_config
+from mmcyclemlp.config import load_config
 
 from .helpers import NEEDS_OPERATORS, REPO, read_table
 
 FOLDER = REPO / 'tools' / 'analysis'
 sys.path.insert(0, str(FOLDER))
 try:
-    import measuring
     import model_zoo
+    from cost import measure
 finally:
     sys.path.remove(str(FOLDER))
 
@@ -130,7 +130,7 @@ def test_the_commits_are_in_the_history():
 def test_parameters_and_multiplications_are_counted(config):
     data = MODELS[f'configs/{config}.py']['Metadata']
     width, height = map(int, data['Input Size'].split('x'))
-    cost = measuring.measure(REPO / f'configs/{config}.py', (height, width))
+    cost = measure(REPO / f'configs/{config}.py', (height, width))
     assert (cost.parameters, round(cost.macs / 1e6)) == (data['Parameters'], data['FLOPs'] / 1e6)
 
 

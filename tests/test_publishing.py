@@ -1,6 +1,7 @@
 """Weights made ready for others, in both formats and in the authors' form."""
 
 import json
+import subprocess
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from safetensors import safe_open
 
 from mmcyclemlp.checkpoints import convert, read_checkpoint
 from mmcyclemlp.checkpoints.publishing import in_authors_form, publish
+from mmcyclemlp.cli.publish import _commit
 from mmcyclemlp.errors import InputError
 from mmcyclemlp.models import CycleMLP, CycleMLPClassifier
 
@@ -44,9 +46,35 @@ def test_files_and_card(run, tool):
     with safe_open(files[1], 'pt') as opened:
         assert json.loads(opened.metadata()['mmcyclemlp'])['dataset_meta']['classes'] == list('0123456789')
     card = files[3].read_text()
-    for words in ('| data | Digits (embedded) |', '| test accuracy | 0.75 |', '| trained for | 2 epochs, 46 iters |'):
+    for words in (
+        '| data | Digits (embedded) |',
+        '| test accuracy | 0.75 |',
+        '| trained for | 2 epochs, 46 iterations |',
+    ):
         assert words in card
     assert all(file.name in card for file in files[:3])
+
+
+def test_a_stopped_checkpoint_has_not_the_metric_of_the_epoch_before(run, tool):
+    folder, model = run
+    meta = dict(epoch=1, iter=1, batches=1)
+    torch.save(dict(meta=meta, state_dict=model.state_dict()), folder / 'stopped.pth')
+    assert tool(folder, 'publish.py', CONFIG, folder / 'stopped.pth')[0] == 0
+    card = (folder / 'published/digits_nano.md').read_text()
+    assert 'test accuracy' not in card and '| trained for | 1 epoch, 1 iteration |' in card
+
+
+def test_the_commit_is_that_of_this_project(run, tool, monkeypatch):
+    folder, _ = run
+    subprocess.run(['git', 'init', '-q'], cwd=folder, check=True)
+    message = ['-c', 'user.name=a', '-c', 'user.email=a', 'commit', '-q', '--allow-empty', '-m', 'a']
+    subprocess.run(['git', *message], cwd=folder, check=True)
+    theirs = subprocess.check_output(['git', 'describe', '--always'], cwd=folder, text=True).strip()
+    monkeypatch.chdir(folder)
+    assert theirs not in _commit()
+    monkeypatch.setenv('PATH', str(folder))  # without git
+    assert tool(folder, 'publish.py', CONFIG, folder / 'epoch_2.pth')[0] == 0
+    assert '| commit | unknown |' in (folder / 'published/digits_nano.md').read_text()
 
 
 def test_half_the_size(run, tool):
@@ -89,6 +117,8 @@ def test_wrong_arguments(run, tool):
     other = REPO / 'mmcyclemlp/checkpoints/weights/digits_nano-646e2451.safetensors'
     code, _, error = tool(folder, 'publish.py', REPO / 'configs/cyclemlp/digits_b1.py', other)
     assert code == 2 and 'holds CycleMLP nano, the config builds CycleMLP b1; take the config of this' in error
+    code, _, error = tool(folder, 'publish.py', CONFIG, folder / 'epoch_2.pth', '--name', 'a/b')
+    assert code == 2 and 'without folders, but got a/b; give the folder by --out' in error
     (folder / 'file').touch()
     code, _, error = tool(folder, 'publish.py', CONFIG, folder / 'epoch_2.pth', '--out', folder / 'file')
     assert code == 2 and error.startswith(

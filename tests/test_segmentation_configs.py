@@ -5,8 +5,8 @@ import torch
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, DefaultScope
 
+from mmcyclemlp.config import load_config
 from mmcyclemlp.config.edits import edited, launched
-from mmcyclemlp.engine import load_config
 
 from .small_segmentation import CONFIGS, batch_of, model_of, tiny
 

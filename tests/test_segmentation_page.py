@@ -13,7 +13,7 @@ from PIL import Image
 
 from mmcyclemlp.checkpoints import check_fits
 from mmcyclemlp.checks import check_masks
-from mmcyclemlp.engine import load_config
+from mmcyclemlp.config import load_config
 
 from .helpers import NEEDS_OPERATORS, REPO
 from .small_segmentation import CONFIGS, DIMS, TINY, batch_of, logits, model_of

@@ -1,6 +1,7 @@
 """Whole segmentation runs on made data, and their tests at other scales of the input."""
 
 import re
+import sys
 
 import numpy as np
 import pytest
@@ -10,12 +11,17 @@ from mmengine.registry import DefaultScope
 from mmseg.registry import DATASETS
 from PIL import Image
 
-from mmcyclemlp.config.scales import add_flip, scale_input
-from mmcyclemlp.engine import load_config
+from mmcyclemlp.config import load_config
 from mmcyclemlp.errors import InputError
 
-from .helpers import call_tool, read_table
+from .helpers import REPO, call_tool, read_table
 from .small_segmentation import CONFIGS, DIMS, TINY
+
+sys.path.insert(0, str(REPO / 'tools' / 'analysis'))
+try:
+    from scales import add_flip, scale_input
+finally:
+    sys.path.pop(0)
 
 pytestmark = pytest.mark.slow
 
@@ -80,6 +86,9 @@ def test_a_run_validates_by_iterations_and_leaves_its_curves(run):
     assert {'iter_3.pth', 'iter_6.pth'} <= {path.name for path in (run / 'work_dirs/small').iterdir()}
 
 
+NO_CHECKPOINTS = ['--cfg-options', 'default_hooks.checkpoint=None']  # which a test needs as little as save_best
+
+
 def test_scales_of_the_input_are_tabled(run, tool):
     code, output, _ = tool('analysis/scales.py', 'small.py', 'work_dirs/small/iter_6.pth', '--scales', 0.5, 1, 1.5)
     assert code == 0
@@ -91,7 +100,15 @@ def test_scales_of_the_input_are_tabled(run, tool):
     assert (folder / 'scales.md').read_text().splitlines()[0].startswith('| scale | aAcc | mIoU | mAcc | ')
     assert '| 1.5 | ' in output and Image.open(folder / 'scales.png').size[0] > 500
     code, *_ = tool(
-        'analysis/scales.py', 'small.py', 'work_dirs/small/iter_6.pth', '--scales', 1, '--flip', '--work-dir', 'flip'
+        'analysis/scales.py',
+        'small.py',
+        'work_dirs/small/iter_6.pth',
+        '--scales',
+        1,
+        '--flip',
+        '--work-dir',
+        'flip',
+        *NO_CHECKPOINTS,
     )
     assert code == 0 and len(read_table(run / 'flip/scales.csv')) == 1
 
@@ -117,6 +134,10 @@ model = dict(_delete_=True, type='SegTTAModel', module=_base_.model)
         (['small.py', 'none.pth'], r'none.pth does not exist'),
         (['small.py', 'work_dirs/small/iter_6.pth', '--scales', '-1'], r'factors above 0 and up to 100, but got -1'),
         ([CONFIGS / 'cyclemlp/digits_b1.py', 'work_dirs/small/iter_6.pth', '--flip'], r'how predictions are merged'),
+        (
+            ['small.py', 'work_dirs/small/iter_6.pth', '--cfg-options', 'test_evaluator.ignore_index=7'],
+            r'expected one value for pixels of no class, but .*; set both to the same',
+        ),
     ],
 )
 def test_a_wrong_call_of_scales_is_told_in_one_line(tool, args, sentence):

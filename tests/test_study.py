@@ -70,7 +70,7 @@ def wait_until_free(out):
 @pytest.mark.slow
 def test_a_study_goes_on_after_a_kill(tmp_path, tool):
     """A run, killed amid its epochs; then the tool."""
-    path = write_study(tmp_path, compare_with_seed=True, runs=RUNS[1:])
+    path = write_study(tmp_path, runs=RUNS[1:])
     out = tmp_path / 'out'
     curves = out / 'wide_steps' / 'seed0' / 'curves.csv'
     run_until_killed(path, out, curves)
@@ -100,8 +100,6 @@ def test_a_study_goes_on_after_a_kill(tmp_path, tool):
     page = (out / 'report.md').read_text()
     printed = re.findall(r'^\| .* \|$', output, re.MULTILINE)
     assert len(printed) == 3 and all(line in page for line in printed)
-    assert '## wide steps, seed 0, compared with the study' in page
-    assert f'{100 * accuracies[0]:.2f} | 12.24 |' in page  # the study's first epoch
     with Image.open(out / 'cifar10.png') as image:
         assert image.width > 800 and len(image.convert('RGB').getcolors(1 << 20)) > 50
 
@@ -176,6 +174,24 @@ def test_a_run_that_fails_is_named_and_the_others_go_on(study, tmp_path):
         f'[1/4] narrow, seed 0: FAILED (exit code 1): error: no data; give some; all of its output is in {log}',
     ]
     assert [RunFolder(run, tmp_path).state for run in study.runs] == ['failed', *['finished'] * 3]
+
+
+def test_a_run_that_ends_early_and_well_is_finished(study, tmp_path):
+    """As one with mmengine's EarlyStoppingHook does."""
+    (tmp_path / 'stops.py').write_text(
+        'import pathlib, sys\n'
+        'folder = pathlib.Path(sys.argv[sys.argv.index("--work-dir") + 1])\n'
+        '(folder / "curves.csv").write_text("epoch,test accuracy\\n1,0.5\\n2,0.4\\n")\n'
+        '(folder / "epoch_2.pth").touch()\n'
+    )
+    lines = []
+    assert run_study(study, tmp_path, tmp_path / 'stops.py', dict(os.environ), lines.append) == []
+    assert f'[1/4] narrow, seed 0: ended well after epoch 2 of {EPOCHS}' in lines
+    assert run_study(study, tmp_path, tmp_path / 'no-train.py', dict(os.environ), lines.append) == []
+    assert lines[-1] == '[4/4] wide steps, seed 1: finished before'
+    folders = [RunFolder(run, tmp_path) for run in study.runs]
+    folders[0].write('started', 1.0)
+    assert _progress(folders[0], folders).endswith('ends in about 0:00:01')  # which the others do not add to
 
 
 def test_mixed_precision_is_an_option_of_the_training_and_a_setting(study, tmp_path):

@@ -7,10 +7,10 @@ import pytest
 
 from mmcyclemlp.errors import InputError
 from mmcyclemlp.study import load_study
-from mmcyclemlp.study.report import read_seed
+from mmcyclemlp.study.report import read_published
 
 from .helpers import REPO
-from .small_study import SEED, write_study
+from .small_study import PUBLISHED, write_study
 
 STUDIES = sorted((REPO / 'configs' / 'studies').glob('*.yml'))
 
@@ -46,8 +46,7 @@ def test_every_shipped_study_can_be_read(plans):
     } <= set(names)
     for path, plan in zip(STUDIES, plans.values()):
         assert plan.name == path.stem and {run.dataset for run in plan.runs} == {plan.name.partition('-')[0]}
-        if plan.compare_with_seed:
-            assert read_seed(SEED / f'{plan.runs[0].dataset}_cyclemlp_b1.csv')
+        assert read_published(PUBLISHED / f'{plan.runs[0].dataset}_cyclemlp_b1.csv')
 
 
 def test_the_literal_study_is_the_begin_of_the_long_schedule(plans):
@@ -97,6 +96,10 @@ def test_the_stem_study_changes_only_what_its_names_say(plans):
         (dict(image_size='large'), r"tiny.yml expects image_size to be of type int, but got 'large'; correct it"),
         (dict(amp=1), r'tiny.yml expects amp to be of type bool, but got 1'),
         (dict(seeds=0), r'tiny.yml expects seeds to be of type list, but got 0'),
+        (dict(seeds=[]), r'tiny.yml expects seeds to be numbers from 0 up, such as \[0, 1\], but got \[\]; correct it'),
+        (dict(seeds=[1, 'a']), r"tiny.yml expects seeds to be numbers from 0 up, .* but got \[1, 'a'\]; correct it"),
+        (dict(epochs=0), r'tiny.yml expects epochs to be 1 or more, but got 0; correct it'),
+        (dict(image_size=-32), r'tiny.yml expects image_size to be 1 or more, but got -32; correct it'),
     ],
 )
 def test_a_wrong_plan_is_refused_in_a_sentence(tmp_path, changes, sentence):

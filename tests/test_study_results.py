@@ -1,15 +1,18 @@
-"""What a study says of its runs: sizes, means over seeds, and the comparison with the study it repeats."""
+"""What a study says of its runs: sizes, means over seeds, and what is published."""
+
+import re
+import runpy
 
 import pytest
 
-from mmcyclemlp.engine import load_config
+from mmcyclemlp.config import load_config
 from mmcyclemlp.study import load_study
-from mmcyclemlp.study.report import read_seed
+from mmcyclemlp.study.report import read_published
 from mmcyclemlp.study.results import Result, size_of
-from mmcyclemlp.study.tables import comparison, results_table
+from mmcyclemlp.study.tables import results_table
 
 from .helpers import REPO
-from .small_study import SEED, write_study
+from .small_study import PUBLISHED, write_study
 
 
 @pytest.fixture(scope='module')
@@ -65,8 +68,8 @@ def test_epochs_are_counted_where_not_each_is_validated(study):
     assert rare._replace(curves=[]).epochs == 0
 
 
-def test_the_seeds_epochs_count_from_zero():
-    rows = read_seed(SEED / 'cifar10_cyclemlp_b1.csv')
+def test_the_published_epochs_count_from_zero():
+    rows = read_published(PUBLISHED / 'cifar10_cyclemlp_b1.csv')
     assert len(rows) == 100 and rows[0] == {
         'epoch': 1.0,
         'train loss': 2.349471,
@@ -74,15 +77,13 @@ def test_the_seeds_epochs_count_from_zero():
         'train accuracy': 0.10748,
         'test accuracy': 0.1224,
     }
-    assert read_seed(SEED / 'imagenet_cyclemlp_b1.csv') == []
+    assert read_published(PUBLISHED / 'imagenet_cyclemlp_b1.csv') == []
 
 
-def test_the_comparison_is_epoch_by_epoch(study):
-    ours = result(study.runs[0], [0.1424, 0.3026]).curves
-    text = comparison(ours, read_seed(SEED / 'cifar10_cyclemlp_b1.csv'))
-    lines = text.splitlines()
-    assert lines[2] == '| 1 | 2.000 | 2.349 | 2.000 | 2.313 | 50.00 | 10.75 | 14.24 | 12.24 | +2.00 |'
-    assert lines[3].endswith('| 30.26 | 32.26 | -2.00 |')
-    assert lines[-1].startswith(
-        'Mean absolute difference over 2 epochs: train accuracy: 32.37 points; test accuracy: 2.00 points'
-    )
+def test_the_page_has_the_table_that_the_script_prints(capsys):
+    runpy.run_path(str(REPO / 'docs/figures/literal.py'), run_name='__main__')
+    printed, page = capsys.readouterr().out, (REPO / 'docs/results/classification.md').read_text()
+    lines = [line for line in printed.splitlines() if line.startswith('| ') and '---' not in line][1:]
+    assert len(lines) == 19 and all(f'{line}\n' in page for line in lines)
+    means = re.findall('- test accuracy: (.* points)', printed)
+    assert f'**{means[0]} over the 19 epochs**' in page

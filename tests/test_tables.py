@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from mmcyclemlp.flops import count_macs, count_parameters
-from mmcyclemlp.tables import markdown, write_csv
+from mmcyclemlp.tables import markdown, read_csv, write_csv
 
 
 def test_columns_of_numbers_align_right():
@@ -17,6 +17,8 @@ def test_columns_of_numbers_align_right():
 def test_what_a_row_lacks_stays_empty(tmp_path):
     write_csv(tmp_path / 'a.csv', ['x', 'y'], [dict(x=1), dict(y='a,b')])
     assert (tmp_path / 'a.csv').read_text() == 'x,y\n1,\n,"a,b"\n'
+    assert read_csv(tmp_path / 'a.csv') == [dict(x='1'), dict(y='a,b')]
+    assert read_csv(tmp_path / 'none.csv') == []
 
 
 def test_products_convolutions_and_attention_are_counted():

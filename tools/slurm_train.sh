@@ -12,6 +12,13 @@ if [ $# -lt $((files + 2)) ]; then
   exit 2
 fi
 
+for name in GPUS GPUS_PER_NODE CPUS_PER_TASK; do
+  if ! [[ ${!name:-1} =~ ^[1-9][0-9]*$ ]]; then
+    echo "error: $name expects a whole number from 1 up, got '${!name}'; correct it" >&2
+    exit 2
+  fi
+done
+
 gpus=${GPUS:-8}
 per_node=${GPUS_PER_NODE:-8}
 per_node=$((per_node < gpus ? per_node : gpus))

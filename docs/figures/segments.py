@@ -15,7 +15,7 @@ from matplotlib.patches import Patch
 from mmengine.registry import init_default_scope
 from mmseg.registry import DATASETS
 
-from mmcyclemlp.engine import load_config
+from mmcyclemlp.config import load_config
 
 NO_CLASS = np.zeros(3, dtype=np.uint8)
 

@@ -154,7 +154,7 @@ def about_values(counts: np.ndarray, labels: Labels, names: Sequence[str]) -> Op
     """What training would learn nothing from: classes in no mask, and how many pixels are ignored; None if neither."""
     first, pixels = int(labels.reduce_zero_label), max(1, counts.sum())
     absent = [f'{i + first} ({name})' for i, name in enumerate(names) if not counts[i + first]]
-    ignored = counts[labels.ignored].sum() / pixels
+    ignored = counts[np.isin(np.arange(256), labels.ignored)].sum() / pixels
     if not absent and ignored < 0.5:
         return None
     told = f'no pixel is of class {some(absent)}' if absent else 'all classes occur'

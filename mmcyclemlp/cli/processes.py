@@ -19,7 +19,6 @@ VARIABLES = ('RANK', 'WORLD_SIZE', 'LOCAL_RANK')
 LAUNCHERS: Dict[str, Tuple[str, Tuple[str, ...]]] = {
     'pytorch': ('tools/dist_train.sh or torchrun', VARIABLES),
     'slurm': ('tools/slurm_train.sh or srun', ('SLURM_PROCID', 'SLURM_NTASKS', 'SLURM_LOCALID')),
-    'mpi': ('mpirun', tuple(f'OMPI_COMM_WORLD_{name}' for name in ('RANK', 'SIZE', 'LOCAL_RANK'))),
 }
 
 
@@ -45,13 +44,6 @@ def init_processes(launcher: str, local_rank: Optional[int] = None, timeout: flo
                 f'environment; start through {how}, or leave --launcher out for one process'
             )
         os.environ[name] = os.environ[source]  # mmengine reads LOCAL_RANK under every launcher
-    if launcher == 'mpi' and 'MASTER_ADDR' not in os.environ:
-        if os.environ.get('OMPI_COMM_WORLD_LOCAL_SIZE') != os.environ['WORLD_SIZE']:
-            raise InputError(
-                '--launcher mpi on several machines expects MASTER_ADDR, the host of the first process, '
-                'in the environment; add `-x MASTER_ADDR=HOST` to mpirun'
-            )
-        os.environ['MASTER_ADDR'] = '127.0.0.1'
     if get_device() == 'cpu':
         _join_over_gloo(launcher, timeout)
     elif get_device() == 'cuda' and int(os.environ['LOCAL_RANK']) >= torch.cuda.device_count():
@@ -85,12 +77,7 @@ def _join_over_gloo(launcher: str, timeout: float) -> None:
         os.environ['MASTER_ADDR'] = _slurm_host()
     if 'OMP_NUM_THREADS' not in os.environ:
         # Processes that each take all cores stall one another.
-        here = (
-            os.environ.get('LOCAL_WORLD_SIZE')
-            or os.environ.get('OMPI_COMM_WORLD_LOCAL_SIZE')
-            or os.environ.get('SLURM_NTASKS_PER_NODE')
-            or os.environ['WORLD_SIZE']
-        )
+        here = os.environ.get('LOCAL_WORLD_SIZE') or os.environ.get('SLURM_NTASKS_PER_NODE') or os.environ['WORLD_SIZE']
         threads = max(1, len(os.sched_getaffinity(0)) // int(here))
         os.environ['OMP_NUM_THREADS'] = str(threads)
         torch.set_num_threads(threads)

@@ -7,7 +7,6 @@ CONFIG.md with config, data, metric, commit and versions. Averaged weights (EMAH
 User errors print one line and exit with status 2.
 """
 
-import csv
 import subprocess
 from argparse import Namespace
 from pathlib import Path
@@ -20,9 +19,10 @@ from mmcyclemlp.checkpoints import check_fits, read_checkpoint
 from mmcyclemlp.checkpoints.publishing import in_authors_form, publish
 from mmcyclemlp.config import load_config
 from mmcyclemlp.config.walk import dataset_sections
-from mmcyclemlp.files import make_folder, written_whole
+from mmcyclemlp.errors import InputError
+from mmcyclemlp.files import PROJECT, make_folder, written_whole
 from mmcyclemlp.inference.predictor import build_model
-from mmcyclemlp.tables import markdown
+from mmcyclemlp.tables import markdown, read_csv
 from mmcyclemlp.version import __version__
 
 from .arguments import add_config, command, parser_of
@@ -37,6 +37,10 @@ PARSER.add_argument('--original', action='store_true', help="also CONFIG-origina
 
 @command(PARSER)
 def main(args: Namespace) -> None:
+    if args.name and Path(args.name).name != args.name:
+        raise InputError(
+            f'--name expects the name of a file without folders, but got {args.name}; give the folder by --out'
+        )
     config = load_config(args.config, args.cfg_options)
     checkpoint = read_checkpoint(args.checkpoint)
     weights = checkpoint.get('state_dict', checkpoint)
@@ -60,12 +64,13 @@ def main(args: Namespace) -> None:
 def card_of(args: Namespace, config: Any, checkpoint: Dict[str, Any]) -> Dict[str, str]:
     """What the weights are."""
     meta = checkpoint.get('meta') or {}
+    counted = [(meta.get(key), unit) for key, unit in (('epoch', 'epoch'), ('iter', 'iteration'))]
     data = [section for _, section in dataset_sections(config, 'train')]
     weights = checkpoint.get('state_dict', checkpoint)
     card = {
         'config': args.config,
         'data': ', '.join(f'{section["type"]} ({section.get("data_root") or "embedded"})' for section in data),
-        'trained for': ', '.join(f'{meta[unit]:,} {unit}s' for unit in ('epoch', 'iter') if meta.get(unit)),
+        'trained for': ', '.join(f'{count:,} {unit}{"s" * (count > 1)}' for count, unit in counted if count),
         'parameters': f'{sum(value.numel() for value in weights.values() if isinstance(value, torch.Tensor)):,}',
         **_metrics(Path(args.checkpoint), meta),
         'commit': _commit() or 'unknown',
@@ -75,18 +80,19 @@ def card_of(args: Namespace, config: Any, checkpoint: Dict[str, Any]) -> Dict[st
 
 
 def _metrics(checkpoint: Path, meta: Dict[str, Any]) -> Dict[str, str]:
-    """The row of the run's curves.csv for this checkpoint."""
-    curves = checkpoint.with_name('curves.csv')
-    if not curves.is_file():
-        return {}
-    with curves.open(newline='') as file:
-        rows = [row for row in csv.DictReader(file)]
-    for row in rows:
+    """The row of the run's curves.csv for this checkpoint; a run that was stopped within an epoch has none."""
+    for row in [] if meta.get('batches') else read_csv(checkpoint.with_name('curves.csv')):
         if row.get('epoch') == str(meta.get('epoch')) or row.get('iteration') == str(meta.get('iter')):
-            return {key: value for key, value in row.items() if key.startswith('test ') and value}
+            return {key: value for key, value in row.items() if key.startswith('test ')}
     return {}
 
 
 def _commit() -> str:
-    done = subprocess.run(['git', 'describe', '--always', '--dirty'], capture_output=True, text=True)
-    return done.stdout.strip()
+    """Of this project, if it is a checkout and there is git."""
+    if not (PROJECT / '.git').exists():
+        return ''  # git would tell that of a folder above
+    command = ['git', 'describe', '--always', '--dirty']
+    try:
+        return subprocess.run(command, capture_output=True, text=True, cwd=PROJECT).stdout.strip()
+    except OSError:
+        return ''

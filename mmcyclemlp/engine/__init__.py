@@ -1,9 +1,7 @@
 """What mmengine builds for a run: hooks, runner, mixed precision, metrics; importing it registers them."""
 
-# Configs that import this package alone use the loader, and scripts the two functions.
-from mmcyclemlp.config import load_config
+# Configs that import this package alone use the loader.
 from mmcyclemlp.datasets.load_images import LoadReadableImage
-from mmcyclemlp.errors import input_errors
 
 from .amp import CpuAmpOptimWrapper
 from .checkpoint import EndHook, WholeCheckpointHook
@@ -28,6 +26,4 @@ __all__ = [
     'ResumeScheduleHook',
     'TrainAccuracyHook',
     'WholeCheckpointHook',
-    'input_errors',
-    'load_config',
 ]

@@ -1,6 +1,5 @@
 """Loss and accuracy curves of a run, as a table and as a picture."""
 
-import csv
 from numbers import Real
 from pathlib import Path
 from typing import Dict, List, Optional
@@ -13,7 +12,7 @@ from mmengine.registry import HOOKS
 from mmengine.runner import IterBasedTrainLoop
 
 from mmcyclemlp.files import written_whole
-from mmcyclemlp.tables import write_csv
+from mmcyclemlp.tables import read_csv, write_csv
 
 # Names of the MM libraries -> (column, factor); the factors turn percent into fractions.
 TRAIN_COLUMNS = {
@@ -47,12 +46,13 @@ class CurvesHook(Hook):
         self._rows: Optional[List[Dict[str, str]]] = None  # None outside training
 
     def before_train(self, runner) -> None:
-        """Take over the rows of the run that is resumed."""
+        """Take over the rows of the run that is resumed, up to there."""
         self._iteration_based = isinstance(runner.train_loop, IterBasedTrainLoop)
         self._rows = []
         if runner.iter > 0:
             unit, done = self._progress(runner)
-            self._rows = _read_rows(Path(runner.work_dir) / 'curves.csv', unit, done)
+            rows = read_csv(Path(runner.work_dir) / 'curves.csv')
+            self._rows = [row for row in rows if row.get(unit, '').isdigit() and int(row[unit]) <= done]
 
     def after_val_epoch(self, runner, metrics: Optional[Dict[str, float]] = None) -> None:
         """Add a row and write both files."""
@@ -93,15 +93,6 @@ def _test_values(metrics: Dict[str, float]) -> Dict[str, float]:
             continue  # -1, or nan for a class: COCO's sign for no object of that size or class
         values[column] = factor * value
     return values
-
-
-def _read_rows(path: Path, unit: str, done: int) -> List[Dict[str, str]]:
-    """Rows of an earlier part of the run, without those after where it was resumed."""
-    if not path.is_file():
-        return []
-    with path.open(newline='', encoding='utf-8') as file:
-        rows = [{column: value for column, value in row.items() if value} for row in csv.DictReader(file)]
-    return [row for row in rows if row.get(unit, '').isdigit() and int(row[unit]) <= done]
 
 
 @HOOKS.register_module()

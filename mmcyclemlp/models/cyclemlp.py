@@ -199,11 +199,10 @@ def _stage_numbers(arch: Union[str, dict]) -> Tuple[Tuple[int, ...], ...]:
             f'{sorted(arch) if isinstance(arch, dict) else arch!r}'
         )
     lists = [arch[key] for key in keys]
-    kinds = (int, int, (int, float))
-    if not all(
-        isinstance(each, (tuple, list)) and all(isinstance(n, kind) for n in each) for each, kind in zip(lists, kinds)
+    if not all(isinstance(each, (tuple, list)) for each in lists) or not all(
+        isinstance(n, int) for n in (*lists[0], *lists[1])
     ):
-        raise InputError(f'depths and embed_dims must be lists of whole numbers, and mlp_ratios of numbers, got {arch}')
+        raise InputError(f'depths and embed_dims must be lists of whole numbers, and mlp_ratios a list, got {arch}')
     numbers = tuple(map(tuple, lists))
     if len({len(n) for n in numbers}) != 1 or not 1 <= len(numbers[0]) <= 4:
         raise InputError(f'depths, embed_dims and mlp_ratios must be equally long, 1 to 4 stages, got {arch}')

@@ -48,13 +48,16 @@ def run_study(
             folder.check()
         for number, folder in enumerate(folders, 1):
             label = f'[{number}/{len(folders)}] {folder.run.title}:'
-            if folder.state == FINISHED and folder.epochs == folder.run.epochs:
+            if folder.state == FINISHED:
                 say(f'{label} finished before')
                 continue
             ahead = folders[number - 1 :]
             code = _train(folder, ahead, train, environment, lock, lambda line: say(f'{label} {line}'))  # noqa: B023
-            if code == 0 and folder.epochs == folder.run.epochs:
+            ended_early = folder.epochs < folder.run.epochs  # as an EarlyStoppingHook has it
+            if code == 0 and (folder.has_checkpoint or not ended_early):
                 folder.write(FINISHED, folder.seconds)
+                if ended_early:
+                    say(f'{label} ended well after epoch {folder.epochs} of {folder.run.epochs}')
                 continue
             folder.write(FAILED, folder.seconds)
             failed.append(folder.run)
@@ -119,6 +122,7 @@ def _progress(folder: RunFolder, ahead: List[RunFolder]) -> str:
 
     A run that has not started yet is assumed to be as fast as this one.
     """
+    ahead = [each for each in ahead if each.state != FINISHED]
     rates = [each.seconds / each.epochs if each.epochs else folder.seconds / folder.epochs for each in ahead]
     left = sum(rate * (each.run.epochs - each.epochs) for rate, each in zip(rates, ahead))
     row = folder.curves()[-1]

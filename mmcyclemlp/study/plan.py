@@ -15,9 +15,7 @@ from mmcyclemlp.errors import InputError
 from mmcyclemlp.untrusted import parse_yaml, read_text
 
 # Keys and what they hold.
-STUDY_KEYS = dict(
-    title=str, image_size=int, epochs=int, seeds=list, amp=bool, options=dict, compare_with_seed=bool, runs=list
-)
+STUDY_KEYS = dict(title=str, image_size=int, epochs=int, seeds=list, amp=bool, options=dict, runs=list)
 RUN_KEYS = dict(name=str, config=str, options=dict)
 
 
@@ -65,7 +63,6 @@ class Study(NamedTuple):
     name: str
     title: str
     image_size: int  # side in pixels, for the count of operations
-    compare_with_seed: bool  # epoch by epoch with the curve of the study
     runs: List[Run]
 
 
@@ -102,7 +99,7 @@ def load_study(path: Path) -> Study:
             f'{path} expects each run to have a name and each seed to be there once, but {twice} is there '
             'twice; rename one'
         )
-    return Study(path.stem, content['title'], content['image_size'], content.get('compare_with_seed', False), runs)
+    return Study(path.stem, content['title'], content['image_size'], runs)
 
 
 def read_plan(path: Path) -> Dict[str, Any]:
@@ -115,6 +112,12 @@ def read_plan(path: Path) -> Dict[str, Any]:
     if not isinstance(content, dict) or not isinstance(content.get('runs'), list) or not content['runs']:
         raise InputError(f'expected a study with a list of runs, but {path} has none; see configs/studies')
     _check_keys(content, STUDY_KEYS, {'title', 'image_size', 'runs'}, str(path))
+    for key in ('image_size', 'epochs'):
+        if content.get(key, 1) < 1:
+            raise InputError(f'{path} expects {key} to be 1 or more, but got {content[key]}; correct it')
+    seeds = content.get('seeds', [0])
+    if not seeds or not all(type(seed) is int and seed >= 0 for seed in seeds):
+        raise InputError(f'{path} expects seeds to be numbers from 0 up, such as [0, 1], but got {seeds}; correct it')
     return content
 
 

@@ -1,7 +1,7 @@
 """The results of a study as pictures."""
 
 from pathlib import Path
-from typing import Dict, List, Sequence, Tuple
+from typing import Dict, List, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -14,21 +14,19 @@ from .record import Row
 from .results import Result
 from .tables import COMPARED, by_name
 
-SEED_LABEL = 'CycleMLP-B1 in the study'
 
-
-def plot_curves(path: Path, title: str, results: Sequence[Result], seed: Sequence[Row]) -> None:
+def plot_curves(path: Path, title: str, results: Sequence[Result], published: Sequence[Row]) -> None:
     """Training and test loss and accuracy: for each run the mean over its seeds in a band of ± one standard deviation,
-    and the curve of the study (dashed) over the same epochs."""
+    and the curve of the published study (dashed) over the same epochs."""
     figure = Figure(figsize=(11, 8), layout='constrained')
     figure.suptitle(title)
     last = max((int(row['epoch']) for result in results for row in result.curves), default=0)
     for axes, name in zip(figure.subplots(2, 2).flat, COMPARED):
         for colour, (run, group) in enumerate(by_name(results).items()):
             _plot_group(axes, run, [result.curves for result in group], name, f'C{colour}')
-        theirs = [(row['epoch'], row[name]) for row in seed if row['epoch'] <= last]
+        theirs = [(row['epoch'], row[name]) for row in published if row['epoch'] <= last]
         if theirs:
-            axes.plot(*zip(*theirs), '--', color='black', linewidth=1, label=SEED_LABEL)
+            axes.plot(*zip(*theirs), '--', color='black', linewidth=1, label='CycleMLP-B1 in the study')
         axes.set(xlabel='epoch', title=name)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
@@ -40,8 +38,8 @@ def plot_curves(path: Path, title: str, results: Sequence[Result], seed: Sequenc
 
 def _plot_group(axes: Axes, label: str, curves: Sequence[Sequence[Row]], name: str, colour: str) -> None:
     points: Dict[float, List[float]] = {}
-    for epoch, value in _points(curves, name):
-        points.setdefault(epoch, []).append(value)
+    for row in (row for rows in curves for row in rows if name in row):
+        points.setdefault(row['epoch'], []).append(row[name])
     if not points:
         return
     epochs = sorted(points)
@@ -50,7 +48,3 @@ def _plot_group(axes: Axes, label: str, curves: Sequence[Sequence[Row]], name: s
     if len(curves) > 1:
         spread = np.array([np.std(points[epoch], ddof=1) if len(points[epoch]) > 1 else 0.0 for epoch in epochs])
         axes.fill_between(epochs, centre - spread, centre + spread, color=colour, alpha=0.2, linewidth=0)
-
-
-def _points(curves: Sequence[Sequence[Row]], name: str) -> List[Tuple[float, float]]:
-    return [(row['epoch'], row[name]) for rows in curves for row in rows if name in row]

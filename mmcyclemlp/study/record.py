@@ -1,6 +1,5 @@
 """What lies in the folder of a run of a study."""
 
-import csv
 import json
 import shutil
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Dict, List, Optional
 
 from mmcyclemlp.errors import InputError
 from mmcyclemlp.files import write_json
+from mmcyclemlp.tables import read_csv
 
 from .plan import Run
 
@@ -17,10 +17,7 @@ Row = Dict[str, float]  # a row of curves.csv, without empty cells
 
 def read_curves(path: Path) -> List[Row]:
     """Rows of a ``curves.csv``; none if there is no such file."""
-    if not path.is_file():
-        return []
-    with path.open(newline='', encoding='utf-8') as file:
-        return [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
+    return [{name: float(value) for name, value in row.items()} for row in read_csv(path)]
 
 
 class RunFolder:
@@ -58,9 +55,14 @@ class RunFolder:
         rows = self.curves()
         return int(rows[-1]['epoch']) if rows else 0
 
+    @property
+    def has_checkpoint(self) -> bool:
+        """Whether there is one to resume from."""
+        return any(self.path.glob('epoch_*.pth')) or (self.path / 'stopped.pth').is_file()
+
     def start(self) -> bool:
         """Prepare the folder for a session; whether there is a checkpoint to resume from. If not, it is cleared."""
-        resumes = any(self.path.glob('epoch_*.pth')) or (self.path / 'stopped.pth').is_file()
+        resumes = self.has_checkpoint
         if not resumes:
             shutil.rmtree(self.path, ignore_errors=True)
             self.path.mkdir(parents=True)

@@ -9,16 +9,16 @@ from .plan import Study
 from .plots import plot_curves
 from .record import Row, read_curves
 from .results import Result, collect
-from .tables import by_name, comparison, results_table, write_runs
+from .tables import results_table, write_runs
 
 
-def write_report(study: Study, work_dir: Path, seed_curves: Path) -> str:
+def write_report(study: Study, work_dir: Path, published: Path) -> str:
     """Write ``runs.csv``, ``DATASET.png`` and ``report.md`` to the work dir.
 
     Args:
         study (Study): its plan.
         work_dir (Path): where its runs are, finished or not.
-        seed_curves (Path): folder of ``DATASET_cyclemlp_b1.csv``, the curves of the study; they may be missing.
+        published (Path): folder of ``DATASET_cyclemlp_b1.csv``, the curves of the published study; they may be missing.
 
     Returns:
         str: the table of results.
@@ -30,18 +30,15 @@ def write_report(study: Study, work_dir: Path, seed_curves: Path) -> str:
     for result in results:
         datasets.setdefault(result.run.dataset, []).append(result)
     for dataset, members in datasets.items():
-        seed = read_seed(seed_curves / f'{dataset}_cyclemlp_b1.csv')
-        plot_curves(work_dir / f'{dataset}.png', f'{study.name}: {dataset}', members, seed)
+        theirs = read_published(published / f'{dataset}_cyclemlp_b1.csv')
+        plot_curves(work_dir / f'{dataset}.png', f'{study.name}: {dataset}', members, theirs)
         page.append(f'![loss and accuracy on {dataset}]({dataset}.png)')
-        if study.compare_with_seed and seed:
-            for result in (result for group in by_name(members).values() for result in group if result.curves):
-                page.append(f'## {result.run.title}, compared with the study\n\n{comparison(result.curves, seed)}')
     write_runs(work_dir / 'runs.csv', results)
     with written_whole(work_dir / 'report.md') as temporary:
         temporary.write_text('\n\n'.join(page) + '\n', encoding='utf-8')
     return table
 
 
-def read_seed(path: Path) -> List[Row]:
-    """A curve of the study with epochs from 1 as ours (it counts them from 0); empty if the file is missing."""
+def read_published(path: Path) -> List[Row]:
+    """A curve of the published study with epochs from 1 as ours, not from 0; empty if the file is missing."""
     return [{**row, 'epoch': row['epoch'] + 1} for row in read_curves(path)]

@@ -7,7 +7,6 @@ from typing import Dict, Iterable, List, Sequence
 
 from mmcyclemlp.tables import markdown, write_csv
 
-from .record import Row
 from .results import Result
 
 # Column of runs.csv -> what of a result.
@@ -63,34 +62,6 @@ def results_table(results: Sequence[Result]) -> str:
         note = '' if len(complete) == len(group) else f' ({", ".join(sorted({result.state for result in group}))})'
         body.append([name + note, str(len(shown)), *(_spread(shown, *column) for column in SHOWN.values())])
     return markdown(['run', 'seeds', *SHOWN], body)
-
-
-def comparison(ours: Sequence[Row], seed: Sequence[Row]) -> str:
-    """Our curve and that of the study, epoch by epoch, and their mean absolute differences.
-
-    Args:
-        ours (Sequence[dict]): rows with ``epoch`` and the four columns of curves.csv.
-        seed (Sequence[dict]): the same.
-    """
-    theirs = {row['epoch']: row for row in seed}
-    pairs = [(row, theirs[row['epoch']]) for row in ours if row['epoch'] in theirs]
-    header, body = ['epoch'], [[f'{row["epoch"]:.0f}'] for row, _ in pairs]
-    for name in COMPARED:
-        is_share = name.endswith('accuracy')
-        header += [f'{name}{", %" * is_share}, {whose}' for whose in ('ours', 'seed')]
-        for cells, pair in zip(body, pairs):
-            cells += [f'{100 * each[name]:.2f}' if is_share else f'{each[name]:.3f}' for each in pair]
-    for cells, (row, other) in zip(body, pairs):
-        cells.append(f'{100 * (row["test accuracy"] - other["test accuracy"]):+.2f}')
-    differences = [
-        f'{name}: {100 * mean(abs(row[name] - other[name]) for row, other in pairs):.2f} points'
-        for name in COMPARED[2:]
-        if pairs
-    ]
-    return (
-        f'{markdown([*header, "difference, points"], body)}\n\n'
-        f'Mean absolute difference over {len(pairs)} epochs: {"; ".join(differences) or "none"}.'
-    )
 
 
 def _spread(results: Sequence[Result], name: str, factor: float, digits: int) -> str:

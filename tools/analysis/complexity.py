@@ -21,7 +21,7 @@ from typing import Optional, Sequence, Tuple
 # A checkout works without installation, from any folder.
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from measuring import Cost, measure, quiet
+from cost import Cost, measure, quiet
 from rich.console import Console
 
 from mmcyclemlp.cli.arguments import command, parser_of

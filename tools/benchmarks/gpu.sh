@@ -46,7 +46,7 @@ main() {
   fi
   local measure=("$python" tools/benchmarks/models.py --device cuda --dtype bf16 --out "$out")
   local compiled=(--compile --seconds 2 --candidates b1 b1-linear 'resnet50 channels last')
-  section 'one layer, beside what is expected' 70 "${measure[@]}" --layers --train --seconds 0.3 \
+  section 'one layer' 70 "${measure[@]}" --layers --train --seconds 0.3 \
     --candidates auto copy linear || failed=1
   section 'networks, inference' 60 "${measure[@]}" --seconds 3 || failed=1
   section 'networks, training step' 70 "${measure[@]}" --seconds 3 --train || failed=1

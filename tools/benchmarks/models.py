@@ -14,7 +14,7 @@ from bench.tasks import Task, image_task, machine_rates, noise_of
 from torch import nn
 from torch.profiler import ProfilerActivity
 
-from mmcyclemlp.engine import input_errors
+from mmcyclemlp.cli.arguments import command, parser_of
 from mmcyclemlp.errors import InputError
 from mmcyclemlp.models import ARCHS, CycleBlock, CycleFC
 from mmcyclemlp.ops.cycle_fc import deform_conv_reason
@@ -23,8 +23,6 @@ QUICK = ['b1', 'b1-deform_conv', 'b1-linear', 'resnet18 channels last']
 SIDES = (224, 448, 896)
 FIXED_SIZE = 'mixer_b16_224'  # its weights mix positions, so they belong to one size
 PROFILED_CALLS = 5
-# ms of the shift and the library's product by the bandwidth of an H200: bfloat16, 256 images, in a CUDA graph.
-EXPECTED_MS = {'forward': (0.11, 0.08, 0.06, 0.025), 'forward+backward': (0.46, 0.34, 0.24, 0.09)}
 
 
 def stage_shapes(batch: int) -> List[Tuple[int, int, int, int]]:
@@ -136,7 +134,7 @@ def profile(settings: Settings, batch: int, training: bool, mode: str, name: str
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    result = argparse.ArgumentParser(description=__doc__)
+    result = parser_of(__doc__)
     add, what = result.add_argument, result.add_mutually_exclusive_group()
     for name, text in (
         ('layers', 'one CycleFC of each stage; --train adds its backward pass'),
@@ -172,7 +170,7 @@ def positive(text: str) -> int:
 
 
 def conditions(args: argparse.Namespace, cores: int) -> List[Tuple[Settings, int]]:
-    """Settings and batch of each group, from the options, of which one of either goes with each of the other.
+    """Settings and batch of each group: threads and batches in pairs, or one of either with each of the other.
 
     By default one image on one thread and 8 on all, in training 8 on both; under a compiler, and for layers and blocks,
     8 on all alone; 256 on CUDA.
@@ -186,7 +184,9 @@ def conditions(args: argparse.Namespace, cores: int) -> List[Tuple[Settings, int
         threads, batch = [cores], [1 if args.scaling else 256 if args.device == 'cuda' else 8]
     threads, batch = args.threads or threads, args.batch or batch
     if len(threads) != len(batch) and 1 not in (len(threads), len(batch)):
-        raise InputError(f'--threads {threads} and --batch {batch} are not as many; give as many, or one of either')
+        raise InputError(
+            f'--threads has {len(threads)} values and --batch {len(batch)}; give as many of each, or one of either'
+        )
     rounds = 0 if args.memory else args.iters or (2 if args.quick else None)
     return [
         (
@@ -197,8 +197,8 @@ def conditions(args: argparse.Namespace, cores: int) -> List[Tuple[Settings, int
     ]
 
 
-def main(argv: Optional[List[str]] = None) -> int:
-    args = parser().parse_args(argv)
+@command(parser())
+def main(args: argparse.Namespace) -> int:
     path = args.out / ('speed-quick.csv' if args.quick else 'speed.csv')  # a quick run's never replace others
     old, new, groups = read_csv(path) if path.exists() else [], [], []
     mode = 'compiled' if args.compile else 'graph' if args.device == 'cuda' and args.layers else 'eager'
@@ -237,12 +237,7 @@ def main(argv: Optional[List[str]] = None) -> int:
         if not (args.profile or args.layers or args.memory or args.scaling):
             add(measure_networks, count, 224, args.train, mode, args.candidates or (QUICK if args.quick else None))
     if args.layers:
-        expected = {
-            (f'b1 stage {stage}', direction): ms
-            for direction, values in EXPECTED_MS.items()
-            for stage, ms in enumerate(values, 1)
-        }
-        print(f'\n{operator_table(groups, expected if mode == "graph" else {})}')
+        print(f'\n{operator_table(groups)}')
     if new:
         print(f'\ncommit {new[0].commit}, {new[0].date}; {new[0].versions}\n\nwrote {path}')
     sys.stderr.writelines(f'error: {row.candidate}: {row.status} ({group_title(row)})\n' for row in new if row.is_fault)
@@ -250,5 +245,4 @@ def main(argv: Optional[List[str]] = None) -> int:
 
 
 if __name__ == '__main__':
-    with input_errors():
-        sys.exit(main())
+    sys.exit(main())

@@ -3,17 +3,17 @@
 Tables and pictures come between the page's marker comments; all else on it is written by hand and stays.
 """
 
-import argparse
 import re
 import sys
+from argparse import Namespace
 from pathlib import Path
-from typing import Dict, List, Optional, Sequence
+from typing import Dict, List, Sequence
 
 import matplotlib
 from bench.rows import Row, group_rows, read_csv, write_csv
 from bench.tables import conditions_of, group_table, number, operator_table, plain
 
-from mmcyclemlp.engine import input_errors
+from mmcyclemlp.cli.arguments import command, parser_of
 from mmcyclemlp.errors import InputError
 from mmcyclemlp.files import written_whole
 
@@ -21,6 +21,9 @@ matplotlib.use('Agg')
 import matplotlib.pyplot as plt  # noqa: E402
 
 TITLES = {'cpu': 'on a CPU', 'cuda': 'on a GPU'}
+PARSER = parser_of(__doc__)
+PARSER.add_argument('csv', nargs='+', type=Path, help='speed.csv files, each of one run; profile-*.txt lie beside')
+PARSER.add_argument('--out', type=Path, default=Path('docs/results'), help='folder (default: %(default)s)')
 BLOCK = '<!-- made by tools/benchmarks/report.py: {} -->\n{}<!-- end of what is made -->'
 MARKED = re.compile(BLOCK.format(r'([\w-]+)', '.*?'), re.DOTALL)
 
@@ -115,11 +118,8 @@ def page(old: str, made: Dict[str, str]) -> str:
     return '\n\n'.join([text.rstrip(), *made.values()]) + '\n'
 
 
-def main(argv: Optional[List[str]] = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('csv', nargs='+', type=Path, help='speed.csv files, each of one run; profile-*.txt lie beside')
-    parser.add_argument('--out', type=Path, default=Path('docs/results'), help='folder (default: %(default)s)')
-    args = parser.parse_args(argv)
+@command(PARSER)
+def main(args: Namespace) -> None:
     target, table = args.out / 'speed.md', args.out / 'speed.csv'
     old = target.read_text(encoding='utf-8') if target.exists() else '# Speed'
     if target.exists() and not MARKED.search(old):
@@ -134,9 +134,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     with written_whole(target) as temporary:
         temporary.write_text(page(old, sections(rows, profiles, args.out)), encoding='utf-8')
     print(f'wrote {target}: {len(rows)} rows, {sum(row.is_fault for row in rows)} wrong or failed')
-    return 0
 
 
 if __name__ == '__main__':
-    with input_errors():
-        sys.exit(main())
+    sys.exit(main())

@@ -8,15 +8,15 @@ The forms of a network at one setting take turns, and OUT/export.csv has them as
 this commit is not measured again, so a run that was stopped goes on.
 """
 
-import argparse
 import json
 import os
 import sys
+from argparse import Namespace
 from collections import Counter
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
-from typing import Dict, Iterator, List, Optional, Sequence
+from typing import Dict, Iterator, List, Sequence
 
 import torch
 from bench import networks
@@ -26,7 +26,7 @@ from bench.tables import NAMES, conditions_of, markdown, number, share
 from bench.tasks import gflop_of, image_task, machine_rates
 from torch import Tensor, nn
 
-from mmcyclemlp.engine import input_errors
+from mmcyclemlp.cli.arguments import command, parser_of
 from mmcyclemlp.errors import InputError
 from mmcyclemlp.export import export
 from mmcyclemlp.inference.exported import Exported, library
@@ -35,6 +35,14 @@ FILES = (('onnxruntime', 'onnx', ('fp32', 'int8')), ('OpenVINO', 'openvino', ('f
 CONDITIONS = ((1, 1), (2, 8))  # threads, images
 SIDE = 224
 PROFILED_CALLS = 10
+
+PARSER = parser_of(__doc__)
+WHAT = PARSER.add_mutually_exclusive_group()
+WHAT.add_argument('--prepare', action='store_true', help='export and compile, and time nothing')
+WHAT.add_argument('--profile', action='store_true', help="onnxruntime's profile of B1")
+PARSER.add_argument('--quick', action='store_true', help='B1 alone, two rounds, to see that all works')
+PARSER.add_argument('--seconds', type=float, default=10.0, help='of samples a group; at least five rounds')
+PARSER.add_argument('--out', type=Path, default=Path('work_dirs/benchmarks'), help='folder (default: %(default)s)')
 
 
 class Loaded(nn.Module):
@@ -139,15 +147,8 @@ def profile(files: Dict[str, Path], batch: int) -> str:
     return markdown(['ms an image', *columns], lines)
 
 
-def main(argv: Optional[List[str]] = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    what = parser.add_mutually_exclusive_group()
-    what.add_argument('--prepare', action='store_true', help='export and compile, and time nothing')
-    what.add_argument('--profile', action='store_true', help="onnxruntime's profile of B1")
-    parser.add_argument('--quick', action='store_true', help='B1 alone, two rounds, to see that all works')
-    parser.add_argument('--seconds', type=float, default=10.0, help='of samples a group; at least five rounds')
-    parser.add_argument('--out', type=Path, default=Path('work_dirs/benchmarks'), help='folder (default: %(default)s)')
-    args = parser.parse_args(argv)
+@command(PARSER)
+def main(args: Namespace) -> int:
     folder = args.out / 'exports' / commit()
     folder.mkdir(parents=True, exist_ok=True)
     os.environ.setdefault('TORCHINDUCTOR_CACHE_DIR', str(args.out.resolve() / 'inductor'))
@@ -179,5 +180,4 @@ def main(argv: Optional[List[str]] = None) -> int:
 
 
 if __name__ == '__main__':
-    with input_errors():
-        sys.exit(main())
+    sys.exit(main())

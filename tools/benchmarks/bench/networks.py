@@ -150,8 +150,7 @@ def neighbours(any_size: bool = False) -> Makers:
             import timm
         except ImportError as error:
             raise MissingDependencyError(
-                "the networks beside CycleMLP are timm's, and timm is not installed; run "
-                '`pip install -r requirements/benchmarks.txt`'
+                "the networks beside CycleMLP are timm's, and timm is not installed; run `pip install 'timm>=1.0'`"
             ) from error
         name, _, layout = name.partition(' ')
         options = dict(strict_img_size=False) if any_size and name.startswith('swin') else {}

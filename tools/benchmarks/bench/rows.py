@@ -11,8 +11,8 @@ from typing import Dict, Iterable, List, Optional, Sequence, Tuple
 
 import torch
 
+from mmcyclemlp import tables
 from mmcyclemlp.errors import InputError
-from mmcyclemlp.files import written_whole
 
 CPUINFO = Path('/proc/cpuinfo')
 DISTRIBUTIONS = ('mmcyclemlp', 'torch', 'torchvision', 'triton', 'onedl-mmengine', 'onedl-mmcv', 'timm')
@@ -76,13 +76,9 @@ def merge(old: Iterable[Row], new: Iterable[Row]) -> List[Row]:
 def write_csv(rows: Sequence[Row], path: Path) -> None:
     """Write rows to a file, which is replaced only once the new one is complete."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with written_whole(path) as temporary, open(temporary, 'w', newline='') as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator='\n')
-        writer.writeheader()
-        for row in rows:
-            writer.writerow(
-                {key: f'{value:.5g}' if isinstance(value, float) else value for key, value in asdict(row).items()}
-            )
+    cells = (asdict(row).items() for row in rows)
+    rounded = [{key: f'{value:.5g}' if isinstance(value, float) else value for key, value in row} for row in cells]
+    tables.write_csv(path, list(COLUMNS), rounded)
 
 
 def read_csv(path: Path) -> List[Row]:

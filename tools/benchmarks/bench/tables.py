@@ -1,6 +1,6 @@
 """Tables of measured rows, in Markdown."""
 
-from typing import Iterable, Mapping, Optional, Sequence
+from typing import Iterable, Optional, Sequence
 
 from mmcyclemlp import tables
 
@@ -114,21 +114,13 @@ def group_table(rows: Sequence[Row]) -> str:
     )
 
 
-def operator_table(groups: Sequence[Sequence[Row]], expected: Mapping[tuple, float] = {}) -> str:  # noqa: B006
-    """Median ms of each candidate, a line a group; beside them what was expected of ``(case, direction)``."""
+def operator_table(groups: Sequence[Sequence[Row]]) -> str:
+    """Median ms of each candidate, a line a group."""
     columns = dict.fromkeys(plain(row) for rows in groups for row in rows)
     body = []
     for rows in groups:
         cells = {plain(row): number(row.median_ms) or row.status.partition(':')[0].removeprefix(OK) for row in rows}
         first = rows[0]
-        body.append(
-            [
-                first.case,
-                first.direction,
-                first.shape,
-                *(cells.get(name, '') for name in columns),
-                number(expected.get((first.case, first.direction))),
-            ]
-        )
+        body.append([first.case, first.direction, first.shape, *(cells.get(name, '') for name in columns)])
     reasons = dict.fromkeys(f'\n- {plain(row)}: {row.status}' for rows in groups for row in rows if row.status != OK)
-    return markdown(['ms', 'direction', 'B x H x W x C', *columns, 'expected'], body) + '\n'.join(['', *reasons])
+    return markdown(['ms', 'direction', 'B x H x W x C', *columns], body) + '\n'.join(['', *reasons])
