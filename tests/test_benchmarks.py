@@ -330,6 +330,21 @@ def test_share_of_the_machines_rate():
     assert 'note' not in table[0]  # what no row has is left out
 
 
+def test_what_was_skipped_takes_no_table(tmp_path):
+    measured = made('b1', 1.0, suite='models')
+    groups = [
+        [
+            replace(measured, candidate=name, dtype='bf16', threads=threads, median_ms=None, status='skipped: too old')
+            for name in ('b1', 'b1-linear')
+        ]
+        for threads in (1, 2)
+    ]
+    text = report.sections([measured, *groups[0], *groups[1]], [], tmp_path)['networks-cpu']
+    assert text.count('\n### ') == 1 and text.count('too old') == text.count('Not measured: ') == 1
+    assert '1 thread, bf16, eager; ' in text and text.endswith('2 threads, bf16, eager.\nSkipped: too old.')
+    assert not report.skipped([measured]) and not report.skipped([measured, *groups[0]])
+
+
 @pytest.mark.slow
 def test_command_line_and_document(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(models, 'stage_shapes', lambda batch: [(batch, 5, 5, 6)] * 4)

@@ -57,6 +57,15 @@ def test_every_page_is_listed():
     assert listed | {REPO / 'docs/index.md'} >= {page for page in PAGES if REPO / 'docs' in page.parents}
 
 
+def test_the_tests_of_each_guarantee_exist():
+    tests = {path: path.read_text() for path in (REPO / 'tests').glob('test_*.py')}
+    named = re.findall(r'`(?:(test_\w+\.py)(?:::)?)?(test_\w+)?`', (REPO / 'docs/reliability.md').read_text())
+    assert len(named) > 30
+    for file, test in named:  # a file, a test of a file, or a test of any file
+        texts = [text for path, text in tests.items() if file in ('', path.name)]
+        assert any(not test or f'def {test}(' in text for text in texts), (file, test)
+
+
 def test_the_backbone_of_the_readme_and_of_its_page():
     from mmcyclemlp.models import CycleMLP
 

@@ -77,9 +77,13 @@ class OptionAction(Action):
 
 def add_config(parser: ArgumentParser, checkpoint: bool = True) -> None:
     """Add CONFIG, CHECKPOINT if wanted, and --cfg-options."""
-    parser.add_argument('config', metavar='CONFIG', help='a file under configs/')
+    parser.add_argument(
+        'config', metavar='CONFIG', help='a config file; configs/... is also found inside the installed package'
+    )
     if checkpoint:
-        parser.add_argument('checkpoint', metavar='CHECKPOINT', help='a file that train saved, or its URL')
+        parser.add_argument(
+            'checkpoint', metavar='CHECKPOINT', help='a file that train saved, its URL, or cyclemlp://NAME'
+        )
     parser.add_argument(
         '--cfg-options',
         nargs='+',
@@ -113,5 +117,5 @@ def add_run(parser: ArgumentParser) -> None:
         '--local_rank',
         type=int,
         metavar='N',
-        help='given by old launchers; the environment says it otherwise',
+        help='set by old launchers; otherwise read from the environment',
     )

@@ -3,6 +3,8 @@
     mmcyclemlp infer configs/cyclemlp/bccd_retinanet_b1.py work_dirs/bccd_retinanet_b1/epoch_48.pth photos/
     python tools/infer.py CONFIG CHECKPOINT one.png two.png walk.mp4 --out found
 
+CHECKPOINT may also be an exported .onnx or .xml file.
+
 The folder --out gets, for each image, vis/NAME.png (the image with the predictions drawn in), preds/NAME.json and, from
 a segmentation model, masks/NAME.png with class indices; predictions.json for all images; for each video, NAME.mp4 with
 the predictions drawn in and NAME.jsonl with one line per frame. What cannot be read or predicted on is named and
@@ -35,7 +37,7 @@ PARSER.add_argument(
     type=float,
     default=0.3,
     metavar='S',
-    help='draw detections with at least this score (default: 0.3); the JSON holds all',
+    help='draw detections with at least this score (default: 0.3); the JSON files contain all',
 )
 PARSER.add_argument('--device', metavar='D', help='such as cpu or cuda:1 (default: a GPU if there is one)')
 PARSER.add_argument(

@@ -1,4 +1,4 @@
-"""Print versions, tasks and backends, and for what cannot run here the reason. Add it to bug reports."""
+"""Print versions, which tasks and backends run here, and why the others cannot run here. Add it to bug reports."""
 
 import platform
 import sys

@@ -3,7 +3,8 @@
 #
 #   tools/benchmarks/cpu.sh [OUT [OPTION...]]        default: work_dirs/benchmarks; options such as --quick go to all
 #
-# OUT gets speed.csv, profiles and log.txt; then: tools/benchmarks/report.py OUT/speed.csv. PYTHON: as for gpu.sh.
+# OUT gets speed.csv, profiles and log.txt; then: python tools/benchmarks/report.py OUT/speed.csv
+# PYTHON: as for gpu.sh.
 set -euo pipefail
 out=${1:-work_dirs/benchmarks}
 shift $(($# > 0))

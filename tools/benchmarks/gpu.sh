@@ -2,7 +2,7 @@
 # Runs on a CUDA machine what needs one, in less than 8 minutes: the tests of the kernels, then the benchmarks.
 #
 #   tools/benchmarks/gpu.sh [OUT]        default: benchmarks-out
-# OUT gets speed.csv, profiles and log.txt; then: tools/benchmarks/report.py OUT/speed.csv
+# OUT gets speed.csv, profiles and log.txt; then: python tools/benchmarks/report.py OUT/speed.csv
 # PYTHON names the interpreter (default python3). Outside a git checkout, MMCYCLEMLP_COMMIT names the commit.
 set -euo pipefail
 python=${PYTHON:-python3}

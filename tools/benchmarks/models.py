@@ -147,8 +147,10 @@ def parser() -> argparse.ArgumentParser:
     add('--dtype', default='fp32', choices=DTYPES, help='bf16 on a CPU, and in training, is autocast')
     add('--threads', type=positive, nargs='+', help='on a CPU; several go with --batch in pairs')
     add('--batch', type=positive, nargs='+', help='images at once')
-    add('--seconds', type=float, default=20.0, help='of samples a group; a few rounds at least (default: %(default)s)')
-    add('--iters', type=positive, help='rounds a group, instead of --seconds')
+    add(
+        '--seconds', type=float, default=20.0, help='of samples per group; a few rounds at least (default: %(default)s)'
+    )
+    add('--iters', type=positive, help='rounds per group, instead of --seconds')
     add('--compile', action='store_true', help='measure under torch.compile, inference with freezing')
     add('--train', action='store_true', help='a training step (layers: forward and backward, too)')
     add('--candidates', nargs='+', metavar='NAME', help='only these')

@@ -48,7 +48,12 @@ def sections(rows: List[Row], profiles: List[Path], folder: Path) -> Dict[str, s
                 'networks',
                 'Networks',
                 [f'![time per image of each network]({picture})'] * bool(eager)
-                + [f'### {conditions_of(group[0])}\n\n{group_table(group)}' for group in models],
+                + [f'### {conditions_of(g[0])}\n\n{group_table(g)}' for g in models if not skipped(g)]
+                + [
+                    f'Not measured: {"; ".join(conditions_of(g[0]) for g in models if skipped(g) == reason)}.\n{reason}'
+                    for reason in dict.fromkeys(map(skipped, models))
+                    if reason
+                ],
             ),
             (
                 'layer',
@@ -83,6 +88,12 @@ def sections(rows: List[Row], profiles: List[Path], folder: Path) -> Dict[str, s
         ]
     )
     return result
+
+
+def skipped(rows: Sequence[Row]) -> str:
+    """Why nothing of a group was measured, if all of it was skipped for one reason; else nothing."""
+    status, *others = {row.status for row in rows}
+    return '' if others or not status.startswith('skipped: ') else f'S{status[1:]}.'
 
 
 def plot_networks(groups: Sequence[Sequence[Row]], path: Path) -> None:

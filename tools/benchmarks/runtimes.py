@@ -1,11 +1,11 @@
 """Time classifiers in PyTorch, under torch.compile, in onnxruntime and in OpenVINO, in float32, bfloat16 and int8.
 
-    python tools/benchmarks/runtimes.py --prepare    export and compile into OUT: long, once a commit
+    python tools/benchmarks/runtimes.py --prepare    export and compile into OUT: slow; needed once per commit
     python tools/benchmarks/runtimes.py              time what was prepared; keep the machine idle
     python tools/benchmarks/runtimes.py --profile    in which operators onnxruntime spends B1's time
 
-The forms of a network at one setting take turns, and OUT/export.csv has them as soon as they are done. What it has of
-this commit is not measured again, so a run that was stopped goes on.
+The forms of a network at one setting take turns, and are written to OUT/export.csv as soon as they are done. What it
+contains of this commit is not measured again, so an interrupted run continues.
 """
 
 import json
@@ -38,10 +38,10 @@ PROFILED_CALLS = 10
 
 PARSER = parser_of(__doc__)
 WHAT = PARSER.add_mutually_exclusive_group()
-WHAT.add_argument('--prepare', action='store_true', help='export and compile, and time nothing')
+WHAT.add_argument('--prepare', action='store_true', help='export and compile only: slow; needed once per commit')
 WHAT.add_argument('--profile', action='store_true', help="onnxruntime's profile of B1")
 PARSER.add_argument('--quick', action='store_true', help='B1 alone, two rounds, to see that all works')
-PARSER.add_argument('--seconds', type=float, default=10.0, help='of samples a group; at least five rounds')
+PARSER.add_argument('--seconds', type=float, default=10.0, help='of samples per group; at least five rounds')
 PARSER.add_argument('--out', type=Path, default=Path('work_dirs/benchmarks'), help='folder (default: %(default)s)')
 
 

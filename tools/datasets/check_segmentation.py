@@ -36,8 +36,8 @@ PARSER.add_argument(
     help='a config, whose datasets for training, validation and test are checked; or a folder of '
     'images and one of masks with the same names up to the suffix',
 )
-PARSER.add_argument('--classes', type=int, metavar='N', help='of two folders: masks hold 0 to N-1')
-PARSER.add_argument('--ignore', type=int, metavar='VALUE', help='of two folders: or this value (default: 255)')
+PARSER.add_argument('--classes', type=int, metavar='N', help='for two folders: masks contain 0 to N-1')
+PARSER.add_argument('--ignore', type=int, metavar='VALUE', help='for two folders: ignored value (default: 255)')
 
 
 class Part(NamedTuple):

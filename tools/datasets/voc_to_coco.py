@@ -5,8 +5,8 @@
     python tools/datasets/voc_to_coco.py images_with_xml all.json --classes cat dog
 
 VOC_FOLDER holds JPEGImages/, Annotations/ and ImageSets/Main/SPLIT.txt, or is a flat folder of XML files with the
-images beside them. File names in OUT are relative to the folder of the images. Categories are numbered from 1, as
---classes says, else all names of the whole folder by the alphabet, so that its splits agree.
+images beside them. File names in OUT are relative to the folder of the images. Categories are numbered from 1: those of
+--classes in that order; otherwise all names in the folder, in alphabetical order, so that all splits agree.
 
 VOC's boxes count pixels from 1 and include both ends: [xmin, ymin, xmax, ymax] becomes
 [xmin-1, ymin-1, xmax-xmin+1, ymax-ymin+1]. Objects marked difficult get iscrowd=1, which mmdet and COCO's metric
@@ -52,7 +52,7 @@ PARSER = parser_of(__doc__)
 PARSER.add_argument('folder', type=Path, metavar='VOC_FOLDER', help="folder in VOC's layout, or of XML files")
 PARSER.add_argument('out', type=Path, metavar='OUT.json', help='file to write')
 PARSER.add_argument('--split', metavar='NAME', help='the names in ImageSets/Main/NAME.txt (default: all)')
-PARSER.add_argument('--classes', nargs='+', metavar='CLASS', help='names to take, in the order of their labels')
+PARSER.add_argument('--classes', nargs='+', metavar='CLASS', help='names in label order (default: all)')
 
 
 def same(name: str) -> str:
@@ -106,7 +106,7 @@ def read(path: Path) -> ElementTree.Element:
 
 
 def class_names(voc: Voc) -> List[str]:
-    """All names in the folder, whatever the split, by the alphabet."""
+    """All names in the folder, whatever the split, in alphabetical order."""
     names = set()
     for path in track(list(voc.annotations.values()), 'Classes'):
         try:
