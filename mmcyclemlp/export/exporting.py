@@ -85,8 +85,9 @@ def export(
         if differences:
             print(table(differences))
             check(differences, precision)
-        for path in Path(folder).iterdir():
-            os.replace(path, out.with_name(path.name))
+        with _writing(out):
+            for path in Path(folder).iterdir():
+                os.replace(path, out.with_name(path.name))
     return differences
 
 
@@ -116,7 +117,8 @@ def _onnx(graph: Graph, path: Path, calibration: Optional[Iterable[Tensor]]) -> 
     for node in program.model.graph.all_nodes():  # stack traces of this machine, nine tenths of a small file
         node.metadata_props.clear()
     program.model.metadata_props[KEY] = json.dumps(graph.meta)
-    program.save(path)
+    with _writing(path):
+        program.save(path)
     if calibration is not None:
         from .quantize import quantize
 
@@ -132,13 +134,15 @@ def _openvino(graph: Graph, path: Path, calibration: Optional[Iterable[Tensor]])
         with _export_errors():
             model = openvino.convert_model(Path(folder, 'model.onnx'))
     model.set_rt_info(json.dumps(graph.meta), KEY)
-    openvino.save_model(model, path, compress_to_fp16=False)
+    with _writing(path):
+        openvino.save_model(model, path, compress_to_fp16=False)
     return Exported(path)
 
 
 def _program(graph: Graph, path: Path, calibration: None) -> Run:
     program = _exported_program(graph)
-    torch.export.save(program, path, extra_files={f'{KEY}.json': json.dumps(graph.meta)})
+    with _writing(path):
+        torch.export.save(program, path, extra_files={f'{KEY}.json': json.dumps(graph.meta)})
     loaded = torch.export.load(path).module()
     return lambda images: list(loaded(images))
 
@@ -165,6 +169,18 @@ def _exported_program(graph: Graph) -> torch.export.ExportedProgram:
             strict=False,
             prefer_deferred_runtime_asserts_over_guards=True,
         )
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Turn what the libraries raise for a file that they cannot write into an InputError."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:  # as torch and OpenVINO report a full disk
+        reason = getattr(error, 'strerror', None) or ' '.join(str(error).split())[:300]
+        raise InputError(
+            f'could not write {path} ({reason}); check the permissions and the free space of its folder'
+        ) from error
 
 
 @contextmanager
