@@ -10,12 +10,11 @@ check_library('mmengine')
 check_library('mmcv')
 
 from . import models  # noqa: E402
-from .checkpoints import create_model, list_models, register_safe_schemes, register_scheme  # noqa: E402
+from .checkpoints import create_model, list_models, register_safe_schemes  # noqa: E402
 from .integrations import integrate  # noqa: E402
 from .models import CycleMLP  # noqa: E402
 
 register_safe_schemes()
-register_scheme()
 integrate()
 
 __all__ = ['CycleMLP', 'Predictor', '__version__', 'create_model', 'export', 'list_models', 'models']

@@ -54,7 +54,7 @@ def test_digits_at_other_scales(tool, tmp_path):
     config, weights = REPO / 'configs/cyclemlp/digits_nano.py', zoo.BUNDLED / zoo.ZOO['digits'].url
     assert tool(tmp_path, 'analysis/scales.py', config, weights, '--scales', 0.5, 1, '--work-dir', 'out')[0] == 0
     half, whole = read_table(tmp_path / 'out/scales.csv')
-    assert float(whole['accuracy/top1']) == pytest.approx(zoo.ZOO['digits'].top1, abs=0.3)
+    assert float(whole['accuracy/top1']) == pytest.approx(99.44, abs=0.3)
     assert float(half['accuracy/top1']) < float(whole['accuracy/top1'])
 
 

@@ -1,7 +1,10 @@
 """Weights made ready for others, in both formats and in the authors' form."""
 
+import errno
 import json
 import subprocess
+import os
+from pathlib import Path
 
 import pytest
 import torch
@@ -95,17 +98,48 @@ def test_the_authors_form_has_their_keys(form, golden):
         state_dict = {f'backbone.{key}': value for key, value in backbone.state_dict().items()}
         if form == 'classifier':
             state_dict = CycleMLPClassifier(backbone, 1000).state_dict()
-    found = in_authors_form(state_dict)
+    weights = {key: torch.zeros(()).expand(value.shape) for key, value in state_dict.items()}
+    found = in_authors_form(weights, backbone)
     assert {key: list(value.shape) for key, value in found.items() if not key.endswith('offset')} == expected
 
 
 def test_the_authors_form_is_read_back(run):
     _, model = run
-    original = in_authors_form(model.state_dict())
+    original = in_authors_form(model.state_dict(), model.backbone)
     assert sum(key.endswith('.offset') for key in original) == 10  # which convert compares with ours
     back = convert(original).state_dict
     assert back.keys() == model.state_dict().keys()
     assert all(torch.equal(back[key], value) for key, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    'options, reason',
+    [
+        (dict(kernel_size=5), 'it has kernel_size=5 and stem_stride=4'),
+        (dict(stem_stride=1), 'it has kernel_size=3 and stem_stride=1'),
+        (dict(out_indices=(2, 3)), r'it differs \(our names\): unexpected backbone.norm2'),
+        (dict(arch=dict(depths=(1,) * 4, embed_dims=(8,) * 4, mlp_ratios=(1,) * 4)), 'it has stages of'),
+    ],
+)
+def test_a_network_that_the_authors_code_cannot_have_is_refused(options, reason):
+    model = CycleMLPClassifier(CycleMLP(**{'arch': 'nano', **options}), 10)
+    with pytest.raises(InputError, match=f"expected a network that the authors' code has, but {reason}"):
+        in_authors_form(model.state_dict(), model.backbone)
+
+
+def test_nothing_is_published_of_a_network_that_the_authors_code_cannot_have(tmp_path, tool):
+    state_dict = CycleMLPClassifier(CycleMLP('nano', kernel_size=5), 10).state_dict()
+    torch.save(dict(state_dict=state_dict), tmp_path / 'five.pth')
+    options = ('--original', '--cfg-options', 'model.backbone.kernel_size=5')
+    code, _, error = tool(tmp_path, 'publish.py', CONFIG, tmp_path / 'five.pth', *options)
+    assert code == 2 and error.startswith("error: expected a network that the authors' code has, but it has kernel")
+    assert not (tmp_path / 'published').exists()
+
+
+def test_the_same_weights_have_the_same_hash(tmp_path):
+    first = publish(dict(a=torch.ones(3)), dict(epoch=2), tmp_path / 'few.pth')
+    assert publish(dict(a=torch.ones(3)), dict(epoch=2), tmp_path / 'few.pth') == first
+    assert publish(dict(a=torch.zeros(3)), dict(epoch=2), tmp_path / 'few.pth') != first
 
 
 def test_wrong_arguments(run, tool):

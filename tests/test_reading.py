@@ -42,7 +42,7 @@ def bad_sources(folder):
         'evil_new_pickle': (pickle.dumps(Evil(command), 4), 'damaged or something else'),
         'evil_getattr': (with_pickle(getattr_pickle(command)), 'asks to run builtins.getattr'),
         'list': (saved([torch.zeros(2)]), 'holds a list'),
-        'nothing': (saved(dict(model=3)), 'holds none'),
+        'nothing': (saved(dict(model=3)), 'holds something else under model'),
         'foreign': (
             saved(dict(model={f'layer1.{i}.conv1.weight': torch.zeros(3) for i in range(5)})),
             r'holds layer1\.0\.conv1\.weight, .* and 2 more;',
@@ -204,6 +204,6 @@ def test_check_fits_names_both_archs():
 
 
 def test_check_fits_points_to_the_converter(original_b1):
-    for checkpoint in (dict(model=original_b1), original_b1):
+    for checkpoint in (dict(state_dict=original_b1), original_b1):
         with pytest.raises(InputError, match='tools/convert_checkpoint.py b1.pth'):
             check_fits(CycleMLP('b1'), checkpoint, 'b1.pth')

@@ -11,6 +11,7 @@ from mmcyclemlp.checkpoints import (
     register_safe_loader,
     starting_weights,
 )
+from mmcyclemlp.checkpoints.state_dicts import with_plain_names
 from mmcyclemlp.checks import check_pretrained
 from mmcyclemlp.errors import InputError
 from mmcyclemlp.models import CycleMLP
@@ -32,14 +33,14 @@ ONE, TWO = torch.ones(2), torch.zeros(2)
     ],
 )
 def test_weights_are_found_wherever_they_lie(checkpoint):
-    weights = starting_weights(checkpoint, 'a.pth')
+    weights = starting_weights(with_plain_names(checkpoint), 'a.pth')
     assert list(weights) == ['backbone.a', 'head.b'] and weights['backbone.a'] is ONE and weights['head.b'] is TWO
 
 
 def test_a_bare_backbone_goes_where_the_model_has_it():
     with torch.device('meta'):
         bare = CycleMLP('b1').state_dict()
-    assert set(starting_weights({'model': bare}, 'a.pth')) == {f'backbone.{name}' for name in bare}
+    assert set(starting_weights({'state_dict': bare}, 'a.pth')) == {f'backbone.{name}' for name in bare}
 
 
 def test_what_holds_no_weights_is_refused():
@@ -50,7 +51,7 @@ def test_what_holds_no_weights_is_refused():
 @pytest.mark.parametrize('prefix', ['', 'module.'])
 def test_the_authors_weights_are_refused_with_the_command_that_converts_them(prefix):
     original = {f'{prefix}network.0.0.attn.mlp_c.weight': torch.zeros(8, 8)}
-    checkpoint = {'state_dict': starting_weights({'model': original}, 'a.pth')}
+    checkpoint = {'state_dict': starting_weights(with_plain_names({'model': original}), 'a.pth')}
     with pytest.raises(InputError, match='original CycleMLP .*; convert them with `python .* a.pth CONVERTED'):
         check_any_fits(torch.nn.Linear(1, 1), checkpoint, 'a.pth')
 

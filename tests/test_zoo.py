@@ -121,10 +121,20 @@ def test_another_head_and_other_channels(published, trained):
 
 def test_wrong_names_and_arguments(published, tmp_path):
     assert mmcyclemlp.list_models() == tuple(f'cyclemlp_{name}' for name in ('b1', 'b2', 'b3', 'b4', 'b5', 'digits'))
-    with pytest.raises(
-        InputError, match=r"unknown model 'cyclemlp_b6'; did you mean cyclemlp_b.*There are cyclemlp_b1, "
+    for name, near in (
+        ('cyclemlp_b6', 'cyclemlp_b'),
+        ('cyclemlp_digit-scenes_retinanet', 'cyclemlp_digits'),  # the weights of a detector
+        ('cyclemlp_digit-scenes_fpm', 'cyclemlp_digits'),
+        ('cyclemlp_', 'cyclemlp_'),
     ):
-        create_model('cyclemlp_b6')
+        with pytest.raises(
+            InputError, match=f'expected one of cyclemlp_b1, .*, got {name!r}; did you mean {near}'
+        ) as error:
+            create_model(name)
+        suggested = str(error.value).partition('did you mean ')[2].rstrip('?').split(' or ')
+        assert suggested and set(suggested) <= set(mmcyclemlp.list_models())
+    with pytest.raises(InputError, match=r'did you mean cyclemlp_digit-scenes_retinanet or'):
+        read_checkpoint('cyclemlp://digit-scenes_retinanett')
     with pytest.raises(InputError, match=r'out_indices must be rising stage numbers from 0 to 3.*got \(1, 4\)'):
         create_model('cyclemlp_b1', features_only=True, out_indices=(1, 4))
     with pytest.raises(InputError, match='out_indices needs features_only=True'):
@@ -135,6 +145,35 @@ def test_wrong_names_and_arguments(published, tmp_path):
         create_model('cyclemlp_b2', pretrained=published)
     with pytest.raises(InputError, match='does not exist; check the path'):
         create_model('cyclemlp_b1', pretrained=tmp_path / 'absent.pth')
+
+
+def test_weights_of_ones_own_may_have_another_kernel(published, tmp_path):
+    torch.manual_seed(2)
+    own = CycleMLPClassifier(CycleMLP('nano', kernel_size=5), 7).eval()
+    torch.save(dict(state_dict=own.state_dict()), tmp_path / 'own.pth')
+    model = create_model('cyclemlp_b1', pretrained=tmp_path / 'own.pth', kernel_size=5).eval()
+    assert torch.equal(model(IMAGE), own(IMAGE))
+    for source in (True, 'cyclemlp://b1', published):  # the last in the authors' form
+        with pytest.raises(InputError, match='need kernel_size=3, got 5'):
+            create_model('cyclemlp_b1', pretrained=source, kernel_size=5)
+
+
+@pytest.mark.parametrize(
+    'change, sentence',
+    [
+        ({'backbone.stages.0.0.mlp.fc1.weight': 5}, 'holds something else under backbone.stages.0.0.mlp.fc1.weight'),
+        ({'backbone.norm3.weight': 5}, 'holds something else under backbone.norm3.weight'),
+        ({'backbone.patch_embed.proj.weight': torch.zeros(32)}, r'proj.weight \[32\] instead of \[32, 3, 7, 7\]'),
+        ({'backbone.patch_embed.proj.weight': torch.zeros(32, 0, 7, 7)}, r'proj.weight \[32, 0, 7, 7\] instead'),
+        ({'head.fc.weight': torch.zeros(())}, r'head.fc.weight \[\] instead of \[7, 160\]'),
+        (5, 'expected a state dict, but .*odd.pth holds none'),
+    ],
+)
+def test_odd_files_are_told(published, trained, tmp_path, change, sentence):
+    state_dict = {**trained.state_dict(), **change} if isinstance(change, dict) else change
+    torch.save(dict(state_dict=state_dict), tmp_path / 'odd.pth')
+    with pytest.raises(InputError, match=sentence):
+        create_model('cyclemlp_b1', pretrained=tmp_path / 'odd.pth')
 
 
 class Bomb:

@@ -3,9 +3,8 @@
 from .converting import Converted, convert, convert_file
 from .fitting import check_any_fits, check_fits, load_strictly, unwrapped
 from .reading import read_checkpoint, register_safe_loader, register_safe_schemes
-from .starting import starting_weights
-from .state_dicts import arch_of
-from .zoo import create_model, list_models, register_scheme
+from .state_dicts import arch_of, starting_weights
+from .zoo import create_model, list_models
 
 __all__ = [
     'Converted',
@@ -20,7 +19,6 @@ __all__ = [
     'read_checkpoint',
     'register_safe_loader',
     'register_safe_schemes',
-    'register_scheme',
     'starting_weights',
     'unwrapped',
 ]

@@ -10,11 +10,12 @@ from torch import Tensor
 
 from mmcyclemlp.errors import InputError
 from mmcyclemlp.models import ARCHS, CycleMLP
+from mmcyclemlp.files import written_whole
 from mmcyclemlp.ops import staircase_offsets
 from mmcyclemlp.version import __version__
 
 from .reading import PathLike, local_path, read_checkpoint
-from .state_dicts import arch_of, check_tensors, differences, first, numbers_of, save
+from .state_dicts import arch_of, as_file, check_state_dict, differences, first, numbers_of, state_dict_of
 
 StateDict = Dict[str, Tensor]
 
@@ -75,7 +76,7 @@ def convert(state_dict: Mapping[str, Tensor], name: str = 'the state dict') -> C
     Raises:
         InputError: the state dict is of another network, incomplete, or of another kernel size than 3.
     """
-    check_tensors(state_dict, name)
+    check_state_dict(state_dict, name)
     unusable = [
         key
         for key, value in state_dict.items()
@@ -128,20 +129,15 @@ def convert_file(source: PathLike, target: PathLike) -> Converted:
     """
     name, target = os.fspath(source), local_path(target)
     _check_target(target, name)
-    result = convert(original_state_dict(read_checkpoint(name)), name)
+    result = convert(state_dict_of(read_checkpoint(name)), name)
     meta = dict(
         arch=result.arch, form=result.form, num_classes=result.num_classes, source=name, mmcyclemlp_version=__version__
     )
     # A clone, since torch.save writes the whole storage of a view.
     state_dict = {key: value.detach().clone() for key, value in result.state_dict.items()}
-    save(dict(meta=meta, state_dict=state_dict), target)
+    with written_whole(target) as temporary:
+        temporary.write_bytes(as_file(dict(meta=meta, state_dict=state_dict)))
     return result
-
-
-def original_state_dict(checkpoint: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The state dict of an original checkpoint, which lies under ``model`` or is bare, or of one of ours."""
-    state_dict = checkpoint.get('model', checkpoint.get('state_dict', checkpoint))
-    return state_dict if isinstance(state_dict, Mapping) else {}
 
 
 def is_original(key: Any) -> bool:
@@ -219,7 +215,7 @@ def _check_target(target: Path, source: str) -> None:
         raise InputError(f'expected a file to write, but {target} is a folder; give a name in it')
     if not os.path.isdir(target.parent):
         raise InputError(
-            f'expected an existing folder to write into, but {target.parent} is no folder; create it first'
+            f'expected an existing folder to write into, but {target.parent} is not a folder; create it first'
         )
     if os.path.exists(target) and os.path.exists(local_path(source)) and os.path.samefile(target, local_path(source)):
         raise InputError(

@@ -8,9 +8,9 @@ from torch import nn
 
 from mmcyclemlp.errors import InputError
 
-from .converting import is_original, original_state_dict
+from .converting import is_original
 from .reading import PathLike
-from .state_dicts import arch_of, check_tensors, differences, first
+from .state_dicts import arch_of, check_state_dict, differences, first, state_dict_of
 
 
 def check_fits(model: nn.Module, checkpoint: Mapping[str, Any], path: PathLike) -> None:
@@ -26,9 +26,8 @@ def check_fits(model: nn.Module, checkpoint: Mapping[str, Any], path: PathLike) 
         InputError: names the first missing or unexpected keys and other shapes, and both archs if they differ.
     """
     name = os.fspath(path)
-    state_dict = checkpoint.get('state_dict', checkpoint)
-    _check_converted(checkpoint, name)
-    check_tensors(state_dict, name)
+    state_dict = state_dict_of(checkpoint)
+    _check_converted(state_dict, name)
     expected = unwrapped(model).state_dict()
     separating = differences(expected, state_dict)
     if not separating:
@@ -50,7 +49,6 @@ def check_any_fits(model: nn.Module, checkpoint: Mapping[str, Any], path: PathLi
     """Raise InputError for weights to start from of which not one has a name and a shape of the model's."""
     expected, found = unwrapped(model).state_dict(), checkpoint['state_dict']
     _check_converted(found, os.fspath(path))
-    check_tensors(found, os.fspath(path))
     if not any(found[key].shape == getattr(expected.get(key.removeprefix('module.')), 'shape', None) for key in found):
         raise InputError(
             f'expected weights to start from, but none of {os.fspath(path)} ({first(found)}) fits the model of the '
@@ -59,8 +57,9 @@ def check_any_fits(model: nn.Module, checkpoint: Mapping[str, Any], path: PathLi
         )
 
 
-def _check_converted(checkpoint: Mapping[str, Any], name: str) -> None:
-    if any(is_original(key) for key in original_state_dict(checkpoint)):
+def _check_converted(state_dict: Any, name: str) -> None:
+    check_state_dict(state_dict, name)
+    if any(map(is_original, state_dict)):
         raise InputError(
             f'expected weights of mmcyclemlp, but {name} holds original CycleMLP weights; convert them '
             f'with `python tools/convert_checkpoint.py {name} CONVERTED.pth`'
@@ -70,7 +69,7 @@ def _check_converted(checkpoint: Mapping[str, Any], name: str) -> None:
 def load_strictly(model: nn.Module, checkpoint: Mapping[str, Any], path: PathLike) -> None:
     """Load a checkpoint that fits into a model; arguments and errors are those of :func:`check_fits`."""
     check_fits(model, checkpoint, path)
-    unwrapped(model).load_state_dict(checkpoint.get('state_dict', checkpoint))
+    unwrapped(model).load_state_dict(state_dict_of(checkpoint))
 
 
 def unwrapped(model: nn.Module) -> nn.Module:

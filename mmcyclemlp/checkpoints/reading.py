@@ -24,6 +24,7 @@ from .state_dicts import with_plain_names
 
 PathLike = Union[str, os.PathLike]
 
+SCHEME = 'cyclemlp://'  # of published weights
 NAMED = ('open-mmlab://', 'openmmlab://', 'mmcls://', 'torchvision://', 'modelzoo://')  # in lists of the libraries
 REMOTE = (r'(\S+\:)?s3://', r'(\S+\:)?petrel://', 'pavi://')
 
@@ -49,7 +50,7 @@ def read_checkpoint(source: PathLike) -> Dict[str, Any]:
             code.
     """
     name = os.fspath(source)
-    if name.startswith('cyclemlp://'):
+    if name.startswith(SCHEME):
         from .zoo import load_weights  # which reads by this function
 
         return load_weights(name)
@@ -80,7 +81,7 @@ def register_safe_schemes() -> None:
 
     ``import mmcyclemlp`` calls it, so the inferencers of OpenMMLab's libraries read safely, too.
     """
-    CheckpointLoader.register_scheme(['', 'http://', 'https://', 'file://'], load_from_safe, force=True)
+    CheckpointLoader.register_scheme(['', SCHEME, 'http://', 'https://', 'file://'], load_from_safe, force=True)
     CheckpointLoader.register_scheme(list(REMOTE), load_from_nowhere, force=True)
     # The loaders of the named schemes end in one of these.
     mmengine_checkpoint.load_from_http = load_from_safe
@@ -146,13 +147,16 @@ def _is_safetensors(path: Path, name: str) -> bool:
     """Whether it is safetensors; InputError for what is not a whole file, since torch's messages do not say which."""
     if os.path.isdir(path):
         raise InputError(f'expected a checkpoint file, but {name} is a folder; give the file in it')
+    archive = False
     try:
         check_regular(path)
         with path.open('rb') as file:
             head, size = file.read(9), os.fstat(file.fileno()).st_size
-        archive = head.startswith(b'PK') and _is_archive(path)
+        archive = head.startswith(b'PK') and zipfile.is_zipfile(path)
         if archive:
             _check_archive(path, name, size)
+    except zipfile.BadZipFile:
+        pass  # told below
     except FileNotFoundError as error:
         raise InputError(f'expected a checkpoint file, but {name} does not exist; check the path') from error
     except OSError as error:
@@ -163,13 +167,6 @@ def _is_safetensors(path: Path, name: str) -> bool:
             f'expected a whole checkpoint, but {name} is {"truncated" if head else "empty"}; copy or download it again'
         )
     return head[8:] == b'{' and int.from_bytes(head[:8], 'little') < size
-
-
-def _is_archive(path: Path) -> bool:
-    try:
-        return zipfile.is_zipfile(path)
-    except zipfile.BadZipFile:
-        return False
 
 
 def _check_archive(path: Path, name: str, size: int) -> None:

@@ -1,16 +1,14 @@
-"""What a state dict holds: whose network it is, and how it differs from another."""
+"""What a state dict holds: where it lies in a checkpoint, whose network it is, and how it differs from another."""
 
 import io
 import re
 from collections import defaultdict
-from pathlib import Path
 from typing import Any, Dict, Iterable, Mapping, Optional, Tuple
 
 import torch
 from torch import Tensor
 
 from mmcyclemlp.errors import InputError
-from mmcyclemlp.files import written_whole
 from mmcyclemlp.models import ARCHS
 
 # Under which others save a state dict; averaged weights first, as timm and DINO use them.
@@ -34,6 +32,32 @@ def with_plain_names(checkpoint: Dict[str, Any]) -> Dict[str, Any]:
     if weights is not checkpoint.get('state_dict'):
         return names
     return {name: value for name, value in checkpoint.items() if name not in KEYS} | {'state_dict': names}
+
+
+def state_dict_of(checkpoint: Mapping[str, Any]) -> Any:
+    """What a checkpoint that was read has under ``state_dict``, else the checkpoint itself, as a bare state dict."""
+    return checkpoint.get('state_dict', checkpoint)
+
+
+def starting_weights(checkpoint: Mapping[str, Any], name: str) -> Dict[str, Any]:
+    """The state dict in a checkpoint that was read; a CycleMLP without a task around it gets ``backbone.`` in front.
+
+    Raises:
+        InputError: there is none.
+    """
+    weights = state_dict_of(checkpoint)
+    check_state_dict(weights, name)
+    if arch_of(weights) and any(key.startswith('stages.') for key in weights):
+        weights = {f'backbone.{key}': value for key, value in weights.items()}
+    return weights
+
+
+def as_file(checkpoint: Dict[str, Any]) -> bytes:
+    """What ``torch.save`` writes, always the same; into a file it would put the file's name, and tell of a full disk by
+    a RuntimeError."""
+    buffer = io.BytesIO()
+    torch.save(checkpoint, buffer)
+    return buffer.getvalue()
 
 
 def arch_of(state_dict: Mapping[str, Any]) -> Optional[str]:
@@ -79,15 +103,7 @@ def first(items: Iterable[str], most: int = 3) -> str:
     return shown + (f' and {len(items) - most} more' if len(items) > most else '')
 
 
-def save(checkpoint: Dict[str, Any], path: Path) -> None:
-    """``torch.save``, as a whole or not at all; InputError where it cannot be written."""
-    content = io.BytesIO()
-    torch.save(checkpoint, content)  # whose own writer of files reports a full disk as a RuntimeError
-    with written_whole(path) as temporary:
-        temporary.write_bytes(content.getbuffer())
-
-
-def check_tensors(state_dict: Any, name: str) -> None:
+def check_state_dict(state_dict: Any, name: str) -> None:
     """Raise InputError unless this is a dict of key to real tensor."""
     if not isinstance(state_dict, Mapping) or not state_dict:
         raise InputError(f'expected a state dict, but {name} holds none; check that it is the right file')
@@ -96,6 +112,6 @@ def check_tensors(state_dict: Any, name: str) -> None:
     ]
     if others:
         raise InputError(
-            f'expected a state dict of tensors, but {name} holds something else under {first(others)}; check '
-            'that it is the right file'
+            f'expected a state dict of tensors, but {name} holds something else under {first(others)}; check that it '
+            'is the right file'
         )

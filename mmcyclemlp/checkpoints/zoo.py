@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Dict, Mapping, NamedTuple, Optional, Tuple, Union, cast
 
 import torch
-from mmengine.runner import CheckpointLoader
 from torch import Tensor, nn
 
 from mmcyclemlp.errors import InputError
@@ -18,11 +17,10 @@ from mmcyclemlp.models import CycleMLP, CycleMLPClassifier
 from mmcyclemlp.models.layers import inflated
 from mmcyclemlp.untrusted import download
 
-from .converting import convert, is_original, original_state_dict
-from .reading import PathLike, load_from_safe, read_checkpoint
-from .state_dicts import arch_of, differences
+from .converting import convert, is_original
+from .reading import SCHEME, PathLike, read_checkpoint
+from .state_dicts import arch_of, check_state_dict, differences, state_dict_of
 
-SCHEME = 'cyclemlp://'
 RELEASE = 'https://github.com/ShoufaChen/CycleMLP/releases/download/v0.1/'
 BUNDLED = Path(__file__).with_name('weights')
 
@@ -31,9 +29,8 @@ class Weights(NamedTuple):
     """Published weights.
 
     ``url`` may be a file of this package. ``sha256`` is None where the publisher gives none; then that of the first
-    download is kept, and later copies are compared with it. ``top1`` and ``top5`` are in percent, measured at
-    ``input_size`` pixels with the share ``crop`` of the resized side by ``source``. Images are RGB from 0 to 255, less
-    ``mean``, over ``std``.
+    download is kept, and later copies are compared with it. The rest is for classifiers: images have ``input_size``
+    pixels, the share ``crop`` of the resized side, and are RGB from 0 to 255, less ``mean``, over ``std``.
     """
 
     arch: str
@@ -44,9 +41,6 @@ class Weights(NamedTuple):
     crop: float = 0.9
     mean: Tuple[float, float, float] = (123.675, 116.28, 103.53)
     std: Tuple[float, float, float] = (58.395, 57.12, 57.375)
-    top1: Optional[float] = None
-    top5: Optional[float] = None
-    source: str = "PaddleViT's copy of the same weights, ImageNet-1K"
     sha256: Optional[str] = None
 
 
@@ -58,30 +52,24 @@ DIGITS = Weights(
     crop=1.0,
     mean=(78.0, 78.0, 78.0),
     std=(96.0, 96.0, 96.0),
-    source="scikit-learn's digits, held-out fifth",
     sha256='646e245136be8774aeee28db24a28c74530a6c8c19e2add92081a8e770138a4e',
 )
 ZOO: Dict[str, Weights] = {
-    'b1': Weights('b1', f'{RELEASE}CycleMLP_B1.pth', top1=78.85, top5=94.60),
-    'b2': Weights('b2', f'{RELEASE}CycleMLP_B2.pth', top1=81.58, top5=95.81),
-    'b3': Weights('b3', f'{RELEASE}CycleMLP_B3.pth', top1=82.42, top5=96.07),
-    'b4': Weights('b4', f'{RELEASE}CycleMLP_B4.pth', crop=0.875, top1=82.96, top5=96.33),
-    'b5': Weights('b5', f'{RELEASE}CycleMLP_B5.pth', crop=0.875, top1=83.25, top5=96.44),
+    'b1': Weights('b1', f'{RELEASE}CycleMLP_B1.pth'),
+    'b2': Weights('b2', f'{RELEASE}CycleMLP_B2.pth'),
+    'b3': Weights('b3', f'{RELEASE}CycleMLP_B3.pth'),
+    'b4': Weights('b4', f'{RELEASE}CycleMLP_B4.pth', crop=0.875),
+    'b5': Weights('b5', f'{RELEASE}CycleMLP_B5.pth', crop=0.875),
     # Of this package; their metrics are in docs/model_zoo.md.
-    'digits': DIGITS._replace(top1=99.44),
+    'digits': DIGITS,
     'digit-scenes_retinanet': DIGITS._replace(
         task='detection',
         url='digit-scenes_retinanet_nano-aff717a1.safetensors',
-        input_size=128,
-        source='',
         sha256='aff717a1970746f070b3c26af0216698fba073664f945bcfa91c449a359c64b8',
     ),
     'digit-scenes_fpn': DIGITS._replace(
         task='segmentation',
         url='digit-scenes_fpn_nano-eb7fb4a1.safetensors',
-        num_classes=11,
-        input_size=128,
-        source='',
         sha256='eb7fb4a1313462b957d9949fb837e43756294ba4a9f670f110be053669dbf7f4',
     ),
 }
@@ -117,7 +105,7 @@ def create_model(
     Raises:
         InputError: unknown name or argument; weights that cannot be had, read or do not fit.
     """
-    weights = weights_of(name)
+    weights = weights_of(name, 'classification')
     if features_only:
         model: nn.Module = CycleMLP(weights.arch, **{'out_indices': (0, 1, 2, 3), **options})
     else:
@@ -127,33 +115,39 @@ def create_model(
         model = CycleMLPClassifier(CycleMLP(weights.arch, **options), classes)
     if pretrained:
         source = f'{SCHEME}{name}' if pretrained is True else os.fspath(pretrained)
-        _fit_into(model, load_weights(source)['state_dict'], weights.arch, source)
+        found = load_weights(source, options.get('kernel_size', 3))['state_dict']
+        _fit_into(model, found, weights.arch, source)
     return model
 
 
-def weights_of(name: str) -> Weights:
+def weights_of(name: str, task: Optional[str] = None) -> Weights:
     """The entry of a name, with or without ``cyclemlp://`` and ``cyclemlp_``; InputError names the closest."""
     short = name.removeprefix(SCHEME).removeprefix('cyclemlp_')
-    if short not in ZOO:
-        near = get_close_matches(short, ZOO, n=3, cutoff=0) if short else ()
-        raise InputError(
-            f'unknown model {name!r}; did you mean {" or ".join(f"cyclemlp_{each}" for each in near)}? '
-            f'There are {", ".join(list_models())}'
+    known = [key for key, weights in ZOO.items() if task in (None, weights.task)]
+    if short not in known:
+        names, near = (
+            [f'cyclemlp_{each}' for each in keys] for keys in (known, get_close_matches(short, known, n=3, cutoff=0))
         )
+        raise InputError(f'expected one of {", ".join(names)}, got {name!r}; did you mean {" or ".join(near)}?')
     return ZOO[short]
 
 
-def load_weights(source: PathLike) -> Dict[str, Any]:
+def load_weights(source: PathLike, kernel_size: int = 3) -> Dict[str, Any]:
     """A checkpoint with weights under our names: of ``cyclemlp://NAME``, or of a file or URL in the authors' form or
     ours. It has a ``meta`` where the file has one.
 
     Raises:
-        InputError: as :func:`read_checkpoint` and :func:`convert`; it cannot be downloaded, or has changed.
+        InputError: as :func:`read_checkpoint` and :func:`convert`; it cannot be downloaded, or has changed; published
+            or the authors' weights are asked for with another ``kernel_size``.
     """
     name = os.fspath(source)
     checkpoint = read_checkpoint(fetch(weights_of(name)) if name.startswith(SCHEME) else name)
-    found = original_state_dict(checkpoint)
-    weights = convert(found, name).state_dict if any(map(is_original, found)) else dict(found)
+    weights = state_dict_of(checkpoint)
+    check_state_dict(weights, name)
+    original = any(map(is_original, weights))
+    if kernel_size != 3 and (original or name.startswith(SCHEME)):
+        raise InputError(f'the weights of {name} need kernel_size=3, got {kernel_size}; give weights of your own')
+    weights = convert(weights, name).state_dict if original else dict(weights)
     return {key: checkpoint[key] for key in ('meta',) if key in checkpoint} | dict(state_dict=weights)
 
 
@@ -194,11 +188,6 @@ def fetch(weights: Weights) -> Path:
     return path
 
 
-def register_scheme() -> None:
-    """Let ``load_from`` and ``init_cfg`` of all OpenMMLab libraries take ``cyclemlp://NAME``."""
-    CheckpointLoader.register_scheme(SCHEME, load_from_safe, force=True)
-
-
 def _fit_into(model: nn.Module, state_dict: Mapping[str, Tensor], arch: str, name: str) -> None:
     """Load weights into a model of :func:`create_model`.
 
@@ -218,13 +207,11 @@ def _fit_into(model: nn.Module, state_dict: Mapping[str, Tensor], arch: str, nam
     else:
         backbone, stem = cast(CycleMLP, model.backbone), 'backbone.patch_embed.proj.weight'
         head = weights.get('head.fc.weight')
-        if head is None or len(head) != model.num_classes:
+        if head is None or (head.dim() == 2 and len(head) != model.num_classes):
             weights = {key: value for key, value in weights.items() if not key.startswith('head.')}
-    if backbone.kernel_size != 3:
-        raise InputError(f'the weights of {name} need kernel_size=3, got {backbone.kernel_size}')
     started = [key for key in expected if key not in weights and re.match(r'head\.|norm[012]\.', key)]
     weights.update({key: expected[key] for key in started})
-    if stem in weights and weights[stem].shape[1] != backbone.in_channels:
+    if stem in weights and weights[stem].dim() == 4 and weights[stem].shape[1] not in (0, backbone.in_channels):
         weights[stem] = inflated(weights[stem], backbone.in_channels)
     separating = differences(expected, weights)
     if separating:

@@ -12,6 +12,7 @@ from mmengine.registry import MODELS
 
 from mmcyclemlp.checkpoints import arch_of, read_checkpoint
 from mmcyclemlp.checkpoints.reading import keep
+from mmcyclemlp.checkpoints.state_dicts import state_dict_of
 from mmcyclemlp.checkpoints.zoo import SCHEME
 from mmcyclemlp.config.edits import pretrained
 from mmcyclemlp.config.walk import name_of
@@ -86,7 +87,7 @@ def check_pretrained(config: Config) -> None:
             )
         checkpoint = read_checkpoint(path)
         if name_of(section) == 'CycleMLP':
-            _check_holds(name, section, init_cfg, checkpoint.get('state_dict', checkpoint))
+            _check_holds(name, section, init_cfg, state_dict_of(checkpoint))
         keep(path, checkpoint)  # so that it is read, or downloaded, once
 
 

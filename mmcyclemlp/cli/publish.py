@@ -17,6 +17,7 @@ from mmengine.registry import init_default_scope
 
 from mmcyclemlp.checkpoints import check_fits, read_checkpoint
 from mmcyclemlp.checkpoints.publishing import in_authors_form, publish
+from mmcyclemlp.checkpoints.state_dicts import state_dict_of
 from mmcyclemlp.config import load_config
 from mmcyclemlp.config.walk import dataset_sections
 from mmcyclemlp.errors import InputError
@@ -43,16 +44,17 @@ def main(args: Namespace) -> None:
         )
     config = load_config(args.config, args.cfg_options)
     checkpoint = read_checkpoint(args.checkpoint)
-    weights = checkpoint.get('state_dict', checkpoint)
+    weights = state_dict_of(checkpoint)
     name = args.name or Path(args.config).stem
     card = card_of(args, config, checkpoint)
     init_default_scope(config.get('default_scope'))
-    check_fits(build_model(config, 'cpu'), checkpoint, args.checkpoint)
+    model = build_model(config, 'cpu')
+    check_fits(model, checkpoint, args.checkpoint)
+    original = in_authors_form(weights, getattr(model, 'backbone', None)) if args.original else None
     make_folder(args.out, '--out')
     meta = dict(card, dataset_meta=checkpoint.get('meta', {}).get('dataset_meta'))
     files = [publish(weights, meta, args.out / f'{name}{suffix}', args.half) for suffix in ('.pth', '.safetensors')]
-    if args.original:
-        original = in_authors_form(weights)
+    if original:
         files.append(publish(original, card, args.out / f'{name}-original.pth', args.half))
     lines = [f'# {name}', '', markdown(['', ''], list(card.items())), '']
     lines += [f'- `{file.name}`, {file.stat().st_size / 1e6:.1f} MB' for file in files]
@@ -66,7 +68,7 @@ def card_of(args: Namespace, config: Any, checkpoint: Dict[str, Any]) -> Dict[st
     meta = checkpoint.get('meta') or {}
     counted = [(meta.get(key), unit) for key, unit in (('epoch', 'epoch'), ('iter', 'iteration'))]
     data = [section for _, section in dataset_sections(config, 'train')]
-    weights = checkpoint.get('state_dict', checkpoint)
+    weights = state_dict_of(checkpoint)
     card = {
         'config': args.config,
         'data': ', '.join(f'{section["type"]} ({section.get("data_root") or "embedded"})' for section in data),

@@ -82,15 +82,16 @@ def export(
         calibration = chain(compared, calibration)
     write = dict(onnx=_onnx, openvino=_openvino).get(format, _inductor if format == 'aoti' else _program)
     make_folder(out.parent, 'out')
-    with _room(out), tempfile.TemporaryDirectory(dir=out.parent) as folder, any_size(), warnings.catch_warnings():
+    with tempfile.TemporaryDirectory(dir=out.parent) as folder, any_size(), warnings.catch_warnings():
         warnings.simplefilter('ignore')  # of the exporters about themselves
         run = write(graph, Path(folder, out.name), calibration)
         differences = compare(graph, run, compared) if check_parity else []
         if differences:
             print(table(differences))
             check(differences, precision)
-        for path in Path(folder).iterdir():
-            os.replace(path, out.with_name(path.name))
+        with _writing(out):
+            for path in Path(folder).iterdir():
+                os.replace(path, out.with_name(path.name))
     return differences
 
 
@@ -120,7 +121,8 @@ def _onnx(graph: Graph, path: Path, calibration: Optional[Iterable[Tensor]]) -> 
     for node in program.model.graph.all_nodes():  # stack traces of this machine, nine tenths of a small file
         node.metadata_props.clear()
     program.model.metadata_props[KEY] = json.dumps(graph.meta)
-    program.save(path)
+    with _writing(path):
+        program.save(path)
     if calibration is not None:
         from .quantize import quantize
 
@@ -136,7 +138,8 @@ def _openvino(graph: Graph, path: Path, calibration: Optional[Iterable[Tensor]])
         with _export_errors():
             model = openvino.convert_model(Path(folder, 'model.onnx'))
     model.set_rt_info(json.dumps(graph.meta), KEY)
-    openvino.save_model(model, path, compress_to_fp16=False)
+    with _writing(path):
+        openvino.save_model(model, path, compress_to_fp16=False)
     return Exported(path)
 
 
@@ -144,7 +147,8 @@ def _program(graph: Graph, path: Path, calibration: None) -> Run:
     program = _exported_program(graph)
     content = io.BytesIO()  # torch's own writer of files ends the process where the disk is full
     torch.export.save(program, content, extra_files={f'{KEY}.json': json.dumps(graph.meta)})
-    path.write_bytes(content.getbuffer())
+    with _writing(path):
+        path.write_bytes(content.getbuffer())
     loaded = torch.export.load(path).module()
     return lambda images: list(loaded(images))
 
@@ -174,12 +178,15 @@ def _exported_program(graph: Graph) -> torch.export.ExportedProgram:
 
 
 @contextmanager
-def _room(out: Path) -> Iterator[None]:
-    """Turn what is raised where a file cannot be written into an InputError."""
+def _writing(path: Path) -> Iterator[None]:
+    """Turn what the libraries raise for a file that they cannot write into an InputError."""
     try:
         yield
-    except OSError as error:
-        raise InputError(f'could not write {out} ({error.strerror}); check the free space of its folder') from error
+    except (OSError, RuntimeError) as error:  # the latter of OpenVINO
+        reason = getattr(error, 'strerror', None) or ' '.join(str(error).split())[:300]
+        raise InputError(
+            f'could not write {path} ({reason}); check the permissions and the free space of its folder'
+        ) from error
 
 
 @contextmanager

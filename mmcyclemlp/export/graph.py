@@ -1,7 +1,7 @@
 """The part of a model that is exported, as a module of plain tensors."""
 
+import copy
 from contextlib import contextmanager
-from copy import deepcopy
 from typing import Any, Dict, Iterator, Tuple, Union
 from unittest.mock import patch
 
@@ -27,8 +27,8 @@ class Graph(nn.Module):
     def __init__(self, source: Union[Predictor, nn.Module]):
         super().__init__()
         self.scope = source.scope if isinstance(source, Predictor) else None
-        # A copy: the model of the caller may be in training.
-        self.model = deepcopy(source.model if isinstance(source, Predictor) else source)
+        # A copy: the model of the caller keeps its mode and goes on learning.
+        self.model = copy.deepcopy(source.model if isinstance(source, Predictor) else source)
         self.mode = dict(mode='tensor') if self.scope else {}
         self.meta: Dict[str, Any] = dict(precision='fp32')
         if isinstance(source, Predictor):

@@ -33,21 +33,26 @@ def noise(channels: int) -> Iterator[Tensor]:
 
 
 def compare(graph: Graph, run: Callable[[Tensor], List[Tensor]], batches: Iterable[Tensor]) -> List[Difference]:
-    """Differences between a graph and a file on batches of images."""
+    """Differences between a graph and a file on batches of images; InputError for a file of other outputs."""
     found = []
     for images in batches:
         with torch.inference_mode():
             expected, values = graph(images), run(images)
-        if len(values) != len(expected):
-            raise InputError(f'expected {len(expected)} outputs of the exported file, got {len(values)}')
+        shapes, given = (', '.join(str(list(each.shape)) for each in outputs) for outputs in (expected, values))
+        if given != shapes:
+            raise InputError(
+                f'expected outputs {shapes} from the exported file, but it gives {given or "none"}; nothing was '
+                'written, try another format'
+            )
+        # Not Python's max, which passes over NaN; and an output of zeros has no largest value to divide by.
         errors = [
-            (value - right).abs().max() / right.abs().max().clamp(min=1e-12) for value, right in zip(values, expected)
+            (value - right).abs().max() / (right.abs().max() if right.any() else 1)
+            for value, right in zip(values, expected)
         ]
+        error = torch.stack(errors).max().item()
         decides = graph.scope in ('mmpretrain', 'mmseg')
         other = (values[0].argmax(1) != expected[0].argmax(1)).float().mean().item() if decides else 0.0
-        found.append(
-            Difference((len(images), *images.shape[2:]), torch.stack(errors).max().item(), other)
-        )  # NaN, if any is
+        found.append(Difference((len(images), *images.shape[2:]), error, other))
     return found
 
 
