@@ -1,10 +1,7 @@
 """Weights made ready for others, in both formats and in the authors' form."""
 
-import errno
 import json
 import subprocess
-import os
-from pathlib import Path
 
 import pytest
 import torch

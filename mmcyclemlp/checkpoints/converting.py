@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from mmcyclemlp.errors import InputError
-from mmcyclemlp.models import ARCHS, CycleMLP
 from mmcyclemlp.files import written_whole
+from mmcyclemlp.models import ARCHS, CycleMLP
 from mmcyclemlp.ops import staircase_offsets
 from mmcyclemlp.version import __version__
 

@@ -118,8 +118,8 @@ def _check_windows(config: Config) -> None:
         return
     if not all(isinstance(pair, (list, tuple)) and len(pair) == 2 for pair in (crop, stride)):
         raise InputError(
-            f'model.test_cfg of windows needs crop_size and stride, two numbers each such as (512, 512), got {crop} and '
-            f'{stride}'
+            f'model.test_cfg of windows needs crop_size and stride, two numbers each such as (512, 512), got {crop} '
+            f'and {stride}'
         )
     if any(step > size for step, size in zip(stride, crop)):
         raise InputError(
