@@ -6,7 +6,6 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 from setuptools.command.build_py import build_py
-from setuptools.command.sdist import sdist
 
 ROOT = Path(__file__).resolve().parent
 MIM = ('configs', 'tools', 'model-index.yml')
@@ -45,14 +44,6 @@ class BuildWithMim(build_py):
             put_mim(Path(self.build_lib) / 'mmcyclemlp')
 
 
-class SdistWithMim(sdist):
-    """Puts .mim into the source archive."""
-
-    def make_release_tree(self, base_dir, files):
-        super().make_release_tree(base_dir, [f for f in files if '.mim' not in Path(f).parts])
-        put_mim(Path(base_dir) / 'mmcyclemlp')
-
-
 EXTRAS = {name: requirements(name) for name in ('cls', 'det', 'seg', 'export')}
 version = {}
 exec((ROOT / 'mmcyclemlp' / 'version.py').read_text(), version)
@@ -74,7 +65,7 @@ setup(
         'tests': requirements('tests'),
         'all': sorted({line for lines in EXTRAS.values() for line in lines}),
     },
-    cmdclass={'build_py': BuildWithMim, 'sdist': SdistWithMim},
+    cmdclass={'build_py': BuildWithMim},
     project_urls={
         'Paper': 'https://arxiv.org/abs/2107.10224',
         "Authors' code": 'https://github.com/ShoufaChen/CycleMLP',
