@@ -180,7 +180,7 @@ def test_the_tool_names_the_first_ten(tool, dataset):
         (['config.py', '--classes', 5], r'--classes and --ignore belong to two folders'),
         (['images', 'masks'], r'two folders need --classes N, from 1 to 256, but got None'),
         (['images', 'masks', '--classes', 0], r'but got 0'),
-        (['images', 'none', '--classes', 5], r'none is no folder; check the path'),
+        (['images', 'none', '--classes', 5], r'none is not a folder; check the path'),
         (['images', 'masks/none', '--classes', 5], r'image files in \S+, but there are none; check the path'),
         (['images', 'masks', 'more', '--classes', 5], r'but got 3 paths'),
     ],

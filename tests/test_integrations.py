@@ -283,9 +283,13 @@ def test_timm_intermediates(small):
     assert all(torch.equal(a, b) for a, b in zip(only, maps[1:3]))
     normed = model.forward_intermediates(image, indices=1, norm=True, intermediates_only=True)
     torch.testing.assert_close(normed[0], final)
-    for indices in ([4], [-5], [], 0):
-        with pytest.raises(InputError, match='expected numbers of stages from 0 to 3'):
+    for indices in ([4], [-5], [], 0, -1, 5):  # as timm's own models refuse them
+        with pytest.raises(
+            InputError, match='expected numbers of stages from 0 to 3 .* or how many of the last, 1 to 4'
+        ):
             model.forward_intermediates(image, indices=indices)
+    with pytest.raises(InputError, match=r'takes images \[B, 3, H, W\] with H and W at least 3, got \[1, 3, 2, 64\]'):
+        model.forward_intermediates(image[:, :, :2])
     with pytest.raises(InputError, match='expected output_fmt NCHW'):
         model.forward_intermediates(image, output_fmt='NLC')
     assert model.prune_intermediate_layers([1]) == [1] and len(model.backbone.stages) == 2

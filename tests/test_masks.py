@@ -31,6 +31,19 @@ def test_a_mask_is_read_as_it_is(tmp_path, shape):
     np.testing.assert_array_equal(read_mask(save(tmp_path / 'bits.png', mask == 1), LABELS), mask == 1)
 
 
+@pytest.mark.parametrize('own', [None, False, True])
+@pytest.mark.parametrize('of_dataset', [False, True])
+def test_pipeline_and_dataset_agree_on_the_zero_label(tmp_path, own, of_dataset):
+    mask = np.array([[1, 2], [3, 255]], np.uint8)
+    found = dict(seg_map_path=save(tmp_path / 'mask.png', mask), reduce_zero_label=of_dataset, seg_fields=[])
+    load = LoadAnnotations(reduce_zero_label=own)
+    if own not in (None, of_dataset):
+        with pytest.raises(InputError, match=f'expected reduce_zero_label={of_dataset} of the dataset in LoadAnnota'):
+            load(found)
+    else:
+        np.testing.assert_array_equal(load(found)['gt_seg_map'], np.where(mask == 255, 255, mask - of_dataset))
+
+
 def colours(path):
     photo(path)
 

@@ -170,10 +170,15 @@ def test_mmpretrain_finds_the_models(monkeypatch):
     assert len(ModelHub._models_dict) == len(MODELS)
     model = ModelHub.get('cyclemlp-b5_imagenet')
     assert model.config.model.backbone.arch == 'b5' and model.metadata.data['Parameters'] == 75747280
-    # mmpretrain goes on with random weights where no name fits, as none in the authors' files does: so only the address
-    # that converts them is given.
+    # mmpretrain goes on with random weights where no name fits, as none in the authors' files does: so the address that
+    # converts them is given.
     given = {name: model.weights for name, model in ModelHub._models_dict.items() if model.weights}
-    assert given == {f'cyclemlp-b{n}_imagenet': f'cyclemlp://b{n}' for n in range(1, 6)}
+    assert given == {
+        **{f'cyclemlp-b{n}_imagenet': f'cyclemlp://b{n}' for n in range(1, 6)},
+        'cyclemlp-nano_digits': 'cyclemlp://digits',
+        'retinanet_cyclemlp-nano_digit-scenes': 'cyclemlp://digit-scenes_retinanet',
+        'fpn_cyclemlp-nano_digit-scenes': 'cyclemlp://digit-scenes_fpn',
+    }
 
 
 def test_a_run_of_several_seeds_and_commands():

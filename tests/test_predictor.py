@@ -1,6 +1,8 @@
 """The Predictor on paths, arrays, images, folders and videos."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import mmcv
@@ -15,7 +17,7 @@ from mmcyclemlp.errors import InputError
 from mmcyclemlp.inference.predictor import Predictor
 
 from . import small_models
-from .small_models import of_dataset
+from .small_models import build, of_dataset, save
 
 folder, infer = small_models.folder, small_models.infer  # fixtures
 
@@ -43,6 +45,26 @@ def test_channels_come_in_the_order_of_the_training(folder, loader, order):
     item = Predictor(config, folder / 'classifier.pth')._prepare(image)
     expected = mmcv.imread(folder / 'photos/0.png', channel_order=order)
     assert np.array_equal(item['inputs'].numpy().transpose(1, 2, 0), expected)
+
+
+def test_a_config_object_reads_images_as_its_path_does(folder, tmp_path):
+    pixels = (np.arange(40 * 30 * 3) % 251).astype(np.uint8).reshape(40, 30, 3)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned, which OpenCV does not do for this format
+    Image.fromarray(pixels).save(tmp_path / 'turned.webp', exif=exif, lossless=True)
+    code = """
+import sys
+from mmengine import Config
+from mmcyclemlp import Predictor
+config, weights, image = sys.argv[1:]
+found, = Predictor(Config.fromfile(config), weights, device='cpu')(image)
+print(found.image.shape, found.image[0, -1])
+"""
+    args = folder / 'classifier.py', folder / 'classifier.pth', tmp_path / 'turned.webp'
+    done = subprocess.run([sys.executable, '-c', code, *args], cwd=folder, capture_output=True, text=True)
+    upright = np.rot90(pixels, -1)
+    assert np.array_equal(Predictor(*args[:2], device='cpu')(args[2])[0].image, upright)
+    assert done.stdout.splitlines()[-1:] == [f'{upright.shape} {upright[0, -1]}'], done.stderr
 
 
 def test_the_checkpoint_knows_the_classes_best(folder):
@@ -94,6 +116,7 @@ def test_a_predictor_takes_paths_arrays_images_folders_and_videos(folder, monkey
     'inputs, sentence',
     [
         ('none.png', 'none.png does not exist'),
+        ('n' * 300, 'nnn does not exist; check the path'),
         (np.zeros((3, 8, 8), np.uint8), r'or \[H, W\] in grey, got uint8 \[3, 8, 8\]'),
         (np.zeros((8, 8, 3), np.float32), r'got float32 \[8, 8, 3\]'),
         ([None], 'got a NoneType'),
@@ -130,3 +153,52 @@ def test_one_failure_does_not_fail_its_batch(folder):
     assert [str(error).split(';')[0] for error in errors] == [
         'could not predict on an array: it needs more memory than this machine has left'
     ]
+
+
+def test_names_that_are_too_long_do_not_exist(folder):
+    with pytest.raises(InputError, match='expected an exported model, but .*nnn.onnx does not exist; check the path'):
+        Predictor(folder / 'classifier.py', 'n' * 300 + '.onnx')
+
+
+def test_a_segmentor_whose_classes_have_no_names_is_told(folder):
+    config = load_config(folder / 'segmentor.py')
+    config.test_dataloader.dataset.pop('metainfo')
+    with pytest.raises(InputError, match='expected names of the classes .*; give test_dataloader.dataset.metainfo'):
+        Predictor(config, folder / 'segmentor.pth')
+    checkpoint = torch.load(folder / 'segmentor.pth')
+    checkpoint['meta']['dataset_meta'] = dict(classes=('sky', 'tree', 'house'))
+    torch.save(checkpoint, folder / 'named_segmentor.pth')
+    (found,) = Predictor(config, folder / 'named_segmentor.pth')(folder / 'photos/0.png')
+    assert set(found.to_dict()['shares']) <= {'sky', 'tree', 'house'} and found.plot().shape[0] >= 60
+
+
+MULTI = """
+_base_ = 'classifier.py'
+model = dict(head=dict(_delete_=True, type='mmpretrain.{head}', num_classes=10, in_channels=16))
+"""
+
+
+def test_all_labels_of_a_multi_label_classifier_are_reported(folder, infer, tmp_path):
+    (folder / 'multi.py').write_text(MULTI.format(head='MultiLabelLinearClsHead'))
+    model = build(load_config(folder / 'multi.py'))
+    torch.nn.init.zeros_(model.head.fc.weight)
+    for wanted in ([2, 5, 6], [4], []):
+        with torch.no_grad():
+            model.head.fc.bias.fill_(-1.0)
+            model.head.fc.bias[wanted] = torch.linspace(0.1, 0.3, 3)[: len(wanted)]
+        save(folder / 'multi.pth', model)
+        (found,) = Predictor(load_config(folder / 'multi.py'), folder / 'multi.pth')(folder / 'photos/0.png')
+        record = found.to_dict()
+        assert record['pred_label'] == wanted and record['pred_class'] == [str(label) for label in wanted]
+        assert record['pred_score'] == [record['pred_scores'][label] for label in wanted]
+        np.testing.assert_allclose(record['pred_scores'], model.head.fc.bias.sigmoid().detach(), atol=1e-6)
+        assert found.plot().shape[2] == 3
+    code, _, error = infer('multi', 'photos/0.png', '--out', tmp_path)
+    assert code == 0 and json.loads((tmp_path / 'preds/0.json').read_text())['pred_label'] == [], error
+
+
+def test_a_regression_is_no_classification(folder):
+    (folder / 'regression.py').write_text(MULTI.format(head='LinearRegressionHead'))
+    save(folder / 'regression.pth', build(load_config(folder / 'regression.py')))
+    with pytest.raises(InputError, match='expected a head that gives classes, but the config has LinearRegressionHead'):
+        Predictor(load_config(folder / 'regression.py'), folder / 'regression.pth')

@@ -8,7 +8,7 @@ from mmengine.registry import DATA_SAMPLERS
 class FixedOrderSampler(DefaultSampler):
     """DefaultSampler with one random order for all epochs, that of ``seed``.
 
-    As reading a shuffled file from its start each time, whatever order the data lie in.
+    It is as if a file were shuffled once and read from its start in each epoch.
     """
 
     def set_epoch(self, epoch: int) -> None:

@@ -8,8 +8,7 @@ import numpy as np
 from mmengine.logging import print_log
 
 from mmcyclemlp.errors import InputError
-
-from .load_images import UNREADABLE
+from mmcyclemlp.images import UNREADABLE
 
 
 def load_image_folder(

@@ -5,6 +5,8 @@ from typing import Any, Optional
 from mmseg.datasets.transforms import loading
 from mmseg.registry import TRANSFORMS
 
+from mmcyclemlp.errors import InputError
+
 from .masks import Labels, check_size, read_mask, value_table
 
 
@@ -24,7 +26,8 @@ class LoadAnnotations(loading.LoadAnnotations):
         **kwargs: of mmseg's LoadAnnotations.
 
     Raises:
-        InputError: as :func:`mmcyclemlp.datasets.masks.read_mask`, or the image has another size.
+        InputError: as :func:`mmcyclemlp.datasets.masks.read_mask`, or the image has another size, or
+            ``reduce_zero_label`` is not that of the dataset.
     """
 
     def __init__(self, num_classes: Optional[int] = None, ignore_index: int = 255, **kwargs: Any):
@@ -33,8 +36,14 @@ class LoadAnnotations(loading.LoadAnnotations):
         self.ignore_index = ignore_index
 
     def _load_seg_map(self, results: dict) -> None:
+        of_dataset = results.get('reduce_zero_label', self.reduce_zero_label)
         if self.reduce_zero_label is None:
-            self.reduce_zero_label = results['reduce_zero_label']
+            self.reduce_zero_label = of_dataset
+        elif self.reduce_zero_label != of_dataset:
+            raise InputError(
+                f'expected reduce_zero_label={of_dataset} of the dataset in LoadAnnotations, too, got '
+                f'{self.reduce_zero_label}; give it to the dataset alone'
+            )
         labels = Labels(self.num_classes or 256, self.ignore_index, bool(self.reduce_zero_label))
         path = results['seg_map_path']
         mask = read_mask(path, labels, self.backend_args)

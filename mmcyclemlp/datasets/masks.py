@@ -9,9 +9,7 @@ from mmengine import fileio
 from PIL import Image
 
 from mmcyclemlp.errors import InputError
-from mmcyclemlp.images import orientation
-
-from .load_images import UNREADABLE
+from mmcyclemlp.images import UNREADABLE, orientation
 
 BYTE_MODES = ('1', 'L', 'P')  # Pillow's names of images with one byte per pixel
 
@@ -138,7 +136,7 @@ def find_pairs(images: Path, masks: Path) -> Tuple[List[Tuple[str, str]], List[s
 
 def _by_stem(folder: Path) -> dict:
     if not folder.is_dir():
-        raise InputError(f'expected a folder, but {folder} is no folder; check the path')
+        raise InputError(f'expected a folder, but {folder} is not a folder; check the path')
     suffixes = Image.registered_extensions()
     found = {
         path.relative_to(folder).with_suffix(''): path

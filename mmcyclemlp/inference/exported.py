@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from mmcyclemlp.checkpoints.reading import check_dataset_meta
 from mmcyclemlp.errors import InputError, MissingDependencyError
+from mmcyclemlp.models.cyclemlp import MIN_SIZE
 
 KEY = 'mmcyclemlp'  # of the metadata in a file
 SUFFIXES = ('.onnx', '.xml')
-LEAST_SIDE = 3  # as CycleMLP's own check has it, which is no part of a graph
 # OpenVINO takes bfloat16 by itself where the processor has it, and is 1 to 2 % off then.
 OPENVINO_PRECISION = dict(fp32='f32', int8='f32', bf16='bf16')
 Arrays = List[np.ndarray]
@@ -29,7 +29,7 @@ class Exported:
     ``meta`` holds how images are prepared, the classes, and what the outputs are.
 
     Raises:
-        InputError: the file is none, or the package that runs it is missing.
+        InputError: it is not such a file, or the package that runs it is missing.
     """
 
     def __init__(self, path: Union[str, os.PathLike]):
@@ -53,9 +53,9 @@ class Exported:
             ) from error
 
     def __call__(self, images: Tensor) -> List[Tensor]:
-        if min(images.shape[2:]) < LEAST_SIDE:
+        if min(images.shape[2:]) < MIN_SIZE:  # CycleMLP's own check is no part of a graph
             raise InputError(
-                f'expected images of at least {LEAST_SIDE}x{LEAST_SIDE}, got {list(images.shape)}; resize the image'
+                f'expected images of at least {MIN_SIZE}x{MIN_SIZE}, got {list(images.shape)}; resize the image'
             )
         return [torch.from_numpy(np.array(out)) for out in self._run(images.numpy())]
 

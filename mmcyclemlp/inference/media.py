@@ -13,10 +13,9 @@ import numpy as np
 from mmengine.logging import print_log
 from PIL import Image, ImageOps
 
-from mmcyclemlp.datasets.load_images import UNREADABLE
 from mmcyclemlp.errors import InputError
 from mmcyclemlp.files import written_whole
-from mmcyclemlp.images import eight_bits
+from mmcyclemlp.images import UNREADABLE, eight_bits
 
 from .failures import about
 
@@ -162,10 +161,7 @@ def read_image(path: Path) -> np.ndarray:
         raise InputError(
             f'expected an image, but {path} cannot be read ({error}); copy it again, or leave it out'
         ) from error
-    pixels = mmcv.imread(str(path))
-    if pixels is None:
-        raise InputError(f'expected an image, but {path} is of a kind that OpenCV cannot read; convert it to PNG')
-    return pixels
+    return mmcv.imread(str(path))
 
 
 def write_image(path: Path, image: np.ndarray) -> None:

@@ -5,6 +5,7 @@ import json
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple, Type
 
 import numpy as np
+from mmengine.model import BaseModel
 from mmengine.registry import VISUALIZERS
 from mmengine.structures import BaseDataElement
 from mmengine.visualization import Visualizer
@@ -31,6 +32,11 @@ class Prediction:
 
     masks: Optional[np.ndarray] = None
     drawn_by: Optional[Type[Visualizer]] = None  # unless the config has another
+
+    @classmethod
+    def of_model(cls, model: BaseModel, style: Style) -> Type['Prediction']:
+        """The class of a model's predictions; InputError for a model whose predictions cannot be told."""
+        return cls
 
     @classmethod
     def of(cls, sample: BaseDataElement, image: np.ndarray, source: Optional[str], frame: Optional[int], style: Style):

@@ -15,7 +15,7 @@ from mmengine.model import BaseModel, revert_sync_batchnorm
 from mmengine.registry import DATASETS, MODELS, init_default_scope
 from mmengine.structures import BaseDataElement
 
-from mmcyclemlp.checkpoints import load_strictly, read_checkpoint
+from mmcyclemlp.checkpoints import load_strictly, read_checkpoint, register_safe_loader
 from mmcyclemlp.checkpoints.state_dicts import first
 from mmcyclemlp.config import load_config
 from mmcyclemlp.config.first_batch import PACKING
@@ -51,8 +51,8 @@ class Predictor:
         checkpoint (str | os.PathLike): file of exactly this model, or its URL; or a file that
             :func:`mmcyclemlp.export` made of it, ``.onnx`` or ``.xml``.
         device (str, optional): such as ``cpu`` or ``cuda:1``; default: a GPU if there is one.
-        batch_size (int): most images at once. Only such are put together that are of one size after the pipeline,
-            since padding would change what CycleMLP sees.
+        batch_size (int): most images at once. Only images of one size after the pipeline share a batch, since padding
+            would change what CycleMLP sees.
 
     Raises:
         InputError: a config of another kind; a checkpoint that cannot be read or does not fit; no such device.
@@ -65,6 +65,7 @@ class Predictor:
         device: Optional[str] = None,
         batch_size: int = 1,
     ):
+        register_safe_loader()
         if not isinstance(config, Config):
             config = load_config(config)
         scope = config.get('default_scope')
@@ -98,7 +99,7 @@ class Predictor:
         names_and_colours = _classes(section, trained.get('dataset_meta'), exported is not None)
         self.style = Style(*names_and_colours, json.dumps(config.get('visualizer') or {}))
         module, name = TASKS[scope]
-        self._kind = getattr(import_module(f'.{module}', __package__), name)
+        self._kind = getattr(import_module(f'.{module}', __package__), name).of_model(self.model, self.style)
         self._kind.visualizer(self.style)  # raises for one that is not registered
 
     @property
@@ -211,7 +212,10 @@ def _check_finite(sample: BaseDataElement) -> None:
 
 def _classes(section: dict, trained: Dict[str, Any], exported: bool) -> Tuple[Any, Any]:
     """Names and colours of the classes: what the model was trained on, else the config's; either may be None."""
-    meta = dict(DATASETS.build(dict(section, pipeline=[], lazy_init=True)).metainfo)
+    settings = dict(section, pipeline=[], lazy_init=True)
+    if 'test_mode' in settings:  # in which mmseg asserts that there are names
+        settings['test_mode'] = False
+    meta = dict(DATASETS.build(settings).metainfo)
     own = meta.get('classes')
     meta.update({key.lower(): value for key, value in (trained or {}).items() if value})
     classes, palette = meta.get('classes'), meta.get('palette')
@@ -220,4 +224,4 @@ def _classes(section: dict, trained: Dict[str, Any], exported: bool) -> Tuple[An
             f'expected an exported model of the classes that the config has ({first(own)}), but the file has others '
             f'({first(classes)}); give its own config'
         )
-    return classes and tuple(map(str, classes)), palette and tuple(map(tuple, palette))
+    return classes and tuple(map(str, classes)), tuple(map(tuple, palette or ())) or None

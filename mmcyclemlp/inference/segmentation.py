@@ -1,13 +1,16 @@
 """Predictions of semantic segmentors; needs mmseg."""
 
 import json
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Tuple, Type
 
 import numpy as np
+from mmengine.model import BaseModel
 from mmseg.structures import SegDataSample
 from PIL import Image, ImageDraw, ImageFont
 
-from .prediction import Prediction
+from mmcyclemlp.errors import InputError
+
+from .prediction import Prediction, Style
 
 OPACITY = 0.5  # of the colours over the image, unless the config's visualizer has another
 ROW = 18  # height of a line of the legend, in pixels
@@ -17,6 +20,15 @@ MOST_ROWS = 12  # that the legend may ask for beyond the image's height
 class Segmentation(Prediction, SegDataSample):
     """Semantic masks, drawn over the image with the ``alpha`` of the config's visualizer, beside a legend of the
     classes in it. (mmseg writes the names into the regions, which have no room for them where they are small.)"""
+
+    @classmethod
+    def of_model(cls, model: BaseModel, style: Style) -> Type[Prediction]:
+        if not style.classes:
+            raise InputError(
+                'expected names of the classes of a segmentor, but neither its checkpoint nor the dataset of the '
+                'config has them; give test_dataloader.dataset.metainfo.classes'
+            )
+        return cls
 
     @property
     def masks(self) -> np.ndarray:
@@ -30,7 +42,9 @@ class Segmentation(Prediction, SegDataSample):
         return dict(shares={self.classes[i]: float(counts[i] / masks.size) for i in _by_size(counts)})
 
     def plot(self, score: float = 0.3) -> np.ndarray:
-        masks, palette = self.masks, np.array(self.style.palette, dtype=np.uint8)  # [classes, 3] RGB
+        masks = self.masks
+        some = np.random.default_rng(0).integers(0, 256, (len(self.classes), 3))
+        palette = np.array(self.style.palette or some, dtype=np.uint8)  # [classes, 3] RGB
         opacity = json.loads(self.style.visualizer).get('alpha', OPACITY)
         mixed = ((1 - opacity) * self.image + opacity * palette[masks]).round().astype(np.uint8)
         present = _by_size(np.bincount(masks.ravel()))

@@ -30,7 +30,6 @@ class CycleMLPClassifier(nn.Module):
         self.drop_rate = drop_rate
         self.global_pool = global_pool
         self.num_features = self.head_hidden_size = backbone.embed_dims[-1]
-        self.head = nn.Sequential()
         self.reset_classifier(num_classes, global_pool)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -76,7 +75,7 @@ class CycleMLPClassifier(nn.Module):
 
     @property
     def feature_info(self) -> List[dict]:
-        """As of the backbone."""
+        """The backbone's."""
         return [{**info, 'module': f'backbone.{info["module"]}'} for info in self.backbone.feature_info]
 
     def forward_intermediates(
@@ -111,6 +110,7 @@ class CycleMLPClassifier(nn.Module):
                 f'{output_fmt!r}, stop_early={stop_early} and intermediates_only={intermediates_only}'
             )
         taken = self._stage_indices(indices)
+        self.backbone.check_image(x)
         stages, last_norm = self.backbone.stages, getattr(self.backbone, f'norm{len(self.backbone.embed_dims) - 1}')
         x, maps = self.backbone.patch_embed(x), []
         for i, stage in enumerate(stages[: max(taken) + 1] if stop_early else stages):
@@ -135,11 +135,15 @@ class CycleMLPClassifier(nn.Module):
 
     def _stage_indices(self, indices: Union[int, Sequence[int], None]) -> List[int]:
         count = len(self.backbone.stages)
-        if indices is None or isinstance(indices, int):
-            indices = range(count)[-(count if indices is None else indices) :] if indices != 0 else ()
-        taken = [i + count if i < 0 else i for i in indices]
+        if isinstance(indices, int):
+            taken = list(range(count - indices, count))
+        else:
+            taken = [i + count if i < 0 else i for i in (range(count) if indices is None else indices)]
         if not taken or not set(taken) <= set(range(count)):
-            raise InputError(f'expected numbers of stages from 0 to {count - 1} (or -1 to {-count}), got {indices!r}')
+            raise InputError(
+                f'expected numbers of stages from 0 to {count - 1} (or -1 to {-count}), or how many of the last, 1 to '
+                f'{count}, got {indices!r}'
+            )
         return taken
 
     def group_matcher(self, coarse: bool = False) -> dict:
@@ -153,13 +157,13 @@ class CycleMLPClassifier(nn.Module):
         return dict(stem=r'^backbone\.patch_embed', blocks=stages if coarse else fine)
 
     def no_weight_decay(self) -> Set[str]:
-        """As of the backbone."""
+        """The backbone's."""
         return self.backbone.no_weight_decay()
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """As of the backbone."""
+        """The backbone's."""
         self.backbone.set_grad_checkpointing(enable)
 
     def get_layer_depth(self, param_name: str, prefix: str = '') -> Tuple[int, int]:
-        """As of the backbone; the head is in the last layer."""
+        """The backbone's; the head is in the last layer."""
         return self.backbone.get_layer_depth(param_name, f'{prefix}backbone.')

@@ -96,11 +96,12 @@ class CycleMLP(BaseModule):
             )
             if i in self.out_indices:
                 self.add_module(f'norm{i}', nn.LayerNorm(embed_dims[i]))
-        self._freeze_stages()
+        for module in self._frozen_modules():
+            module.requires_grad_(False)
+            module.eval()
 
     def forward(self, x: Tensor) -> Tuple[Tensor, ...]:
-        if not torch.jit.is_tracing():  # a trace would warn of each comparison
-            self._check_image(x)
+        self.check_image(x)
         x = self.patch_embed(x)  # [B, H, W, C]
         outs = []
         for i, stage in enumerate(self.stages):
@@ -152,7 +153,10 @@ class CycleMLP(BaseModule):
             for block in cast(nn.Sequential, stage):
                 cast(CycleBlock, block).with_cp = enable
 
-    def _check_image(self, x: Tensor) -> None:
+    def check_image(self, x: Tensor) -> None:
+        """Raise InputError for what is no batch of images ``[B, in_channels, H, W]`` of at least 3 x 3."""
+        if torch.jit.is_tracing():  # which would warn of each comparison
+            return
         if not isinstance(x, Tensor):
             raise InputError(
                 f'CycleMLP takes a batch of images, a tensor [B, {self.in_channels}, H, W], got a {type(x).__name__}; '
@@ -180,11 +184,6 @@ class CycleMLP(BaseModule):
         norms = [getattr(self, f'norm{i}') for i in self.out_indices if i < n]
         return [self.patch_embed, *self.stages[:n], *self.downsamples[: max(0, n - 1)], *norms]
 
-    def _freeze_stages(self) -> None:
-        for module in self._frozen_modules():
-            module.requires_grad_(False)
-            module.eval()
-
 
 def _stage_numbers(arch: Union[str, dict]) -> Tuple[Tuple[int, ...], ...]:
     """``(depths, embed_dims, mlp_ratios)`` of an arch by name or as a dict."""
@@ -198,12 +197,12 @@ def _stage_numbers(arch: Union[str, dict]) -> Tuple[Tuple[int, ...], ...]:
             f'arch must be one of {sorted(ARCHS)} or a dict with exactly {list(keys)}, got '
             f'{sorted(arch) if isinstance(arch, dict) else arch!r}'
         )
-    lists = [arch[key] for key in keys]
-    if not all(isinstance(each, (tuple, list)) for each in lists) or not all(
-        isinstance(n, int) for n in (*lists[0], *lists[1])
-    ):
-        raise InputError(f'depths and embed_dims must be lists of whole numbers, and mlp_ratios a list, got {arch}')
-    numbers = tuple(map(tuple, lists))
+    for key in keys:
+        kinds = (int, float) if key == 'mlp_ratios' else (int,)
+        if not isinstance(arch[key], (tuple, list)) or not all(isinstance(number, kinds) for number in arch[key]):
+            what = 'numbers' if float in kinds else 'whole numbers'
+            raise InputError(f'{key} must be a sequence of {what}, got {arch[key]!r}')
+    numbers = tuple(tuple(arch[key]) for key in keys)
     if len({len(n) for n in numbers}) != 1 or not 1 <= len(numbers[0]) <= 4:
         raise InputError(f'depths, embed_dims and mlp_ratios must be equally long, 1 to 4 stages, got {arch}')
     hidden = [int(channels * ratio) for channels, ratio in zip(*numbers[1:])]
@@ -222,16 +221,16 @@ def _check_arguments(
     stem_stride: int,
     backend: str,
 ) -> None:
+    if not isinstance(in_channels, int) or in_channels < 1:
+        raise InputError(f'in_channels must be a whole number from 1 up, got {in_channels!r}')
     if not isinstance(kernel_size, int):
         raise InputError(f'kernel_size of the backbone is one odd number for both directions, got {kernel_size!r}')
     check_kernel_size((1, kernel_size))
     check_backend(backend)
-    if type(in_channels) is not int or in_channels < 1:
-        raise InputError(f'in_channels must be a whole number from 1 up, got {in_channels!r}')
     if not isinstance(drop_path_rate, (int, float)) or not 0 <= drop_path_rate < 1:
         raise InputError(f'drop_path_rate must lie in [0, 1), got {drop_path_rate!r}')
     indices = list(out_indices) if isinstance(out_indices, (tuple, list, range)) else []
-    if not indices or indices != sorted(set(indices) & set(range(num_stages))):
+    if not indices or indices != [stage for stage in range(num_stages) if stage in indices]:
         raise InputError(
             f'out_indices must be rising stage numbers from 0 to {num_stages - 1}, such as '
             f'{tuple(range(num_stages))}, got {out_indices!r}'
@@ -241,5 +240,5 @@ def _check_arguments(
             f'frozen_stages must be -1 (train all), 0 (freeze the stem) or the number of stages to '
             f'freeze, up to {num_stages}, got {frozen_stages!r}'
         )
-    if type(stem_stride) is not int or stem_stride not in STEM_PADDING:
+    if stem_stride not in list(STEM_PADDING):  # a list may not be looked up in a dict
         raise InputError(f'stem_stride must be one of {sorted(STEM_PADDING)}, got {stem_stride!r}')

@@ -35,7 +35,7 @@ def as_built(module: nn.Module, kind: Type[Module]) -> TypeGuard[Module]:
     """Whether calling a module is no more than the ``forward`` of the class it was built as.
 
     False for another class (LoRA, adapters, quantised layers, parametrisations, FSDP), for hooks, and for parameters
-    that are no plain tensors. Whoever computes with a child's parameters instead of calling it has to ask first.
+    that are not plain tensors. Whoever computes with a child's parameters instead of calling it has to ask first.
     """
     return (
         type(module) is kind
@@ -205,7 +205,7 @@ class CycleBlock(nn.Module):
         self.mixer = CycleMixer(channels, kernel_size, backend)
         self.norm2 = nn.LayerNorm(channels)
         self.mlp = Mlp(channels, int(channels * mlp_ratio), channels)
-        self.drop_path = DropPath(drop_path_rate) if drop_path_rate > 0 else nn.Identity()
+        self.drop_path = DropPath(drop_path_rate)
 
     def forward(self, x: Tensor) -> Tensor:
         if self.with_cp and x.requires_grad:
@@ -225,7 +225,7 @@ class CycleBlock(nn.Module):
             not (self.drop_path.training or torch.is_grad_enabled() or in_graph())
             and as_built(self.mixer, CycleMixer)
             and as_built(self.mlp, Mlp)
-            and (as_built(self.drop_path, DropPath) or as_built(self.drop_path, nn.Identity))
+            and as_built(self.drop_path, DropPath)
         )
 
 

@@ -139,16 +139,16 @@ def _add(y: Tensor, residual: Optional[Tensor]) -> Tensor:
 class _LinearOf(torch.autograd.Function):
     @staticmethod
     def forward(ctx, movement: Movement, x: Tensor, weight: Tensor, bias: Optional[Tensor]) -> Tensor:
-        ctx.movement, ctx.has_bias = movement, bias is not None
+        ctx.movement = movement
         ctx.save_for_backward(x, weight)
         return _product(weight)(movement(x), weight, bias)
 
     @staticmethod
     def backward(ctx, grad: Tensor):
         x, weight = ctx.saved_tensors
-        _, *wanted, wants_bias = ctx.needs_input_grad
+        wanted = ctx.needs_input_grad[1:]  # False for a bias that is None
         backward = _linear_backward if weight.dim() == 2 else _linear_each_backward
-        grads = backward(grad, ctx.movement(x), weight, (*wanted, ctx.has_bias and wants_bias))
+        grads = backward(grad, ctx.movement(x), weight, wanted)
         return None, ctx.movement.adjoint(grads[0]) if wanted[0] else None, *grads[1:]
 
 
