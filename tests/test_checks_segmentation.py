@@ -122,6 +122,15 @@ def test_the_tool_finds_nothing_in_sound_data(tool, dataset):
     assert code == 0 and output.endswith('15 images with masks: nothing found\n')
     code, output, _ = tool(dataset / 'images', dataset / 'masks', '--classes', 5)
     assert code == 0 and output.endswith('15 images with masks: nothing found\n')
+    code, _, errors = tool(dataset / 'images', dataset / 'masks', '--classes', 5, '--ignore', 4)
+    assert code == 2 and '--ignore is 4, but that is a class, of 0 to 4' in errors
+
+
+def test_masks_of_which_none_can_be_read_have_no_values(tool, dataset):
+    for mask in (dataset / 'masks').rglob('*.png'):
+        sixteen_bits(mask)
+    code, output, _ = tool(dataset / 'images', dataset / 'masks', '--classes', 5)
+    assert code == 1 and '15 images with masks: 15 faults\n' in output and 'no pixel' not in output
 
 
 def spoil(dataset):

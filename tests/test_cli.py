@@ -271,7 +271,8 @@ def test_one_command_for_all_tools(trained, monkeypatch, capsys):
     monkeypatch.chdir(trained)
     code, output, _ = call('--help')
     assert code == 0 and all(f'  {name} ' in output for name in ('train', 'infer', 'scales', 'check-segmentation'))
-    assert call('trian')[0] == 2
+    code, _, errors = call('traim')
+    assert code == 2 and errors.endswith('error: traim is no command; did you mean train?\n')
     code, output, _ = call('train', '--help')
     assert code == 0 and output.startswith('usage: mmcyclemlp train ')
     assert call('test', 'tiny.py', 'none.pth')[::2] == (

@@ -298,6 +298,7 @@ def test_the_first_images_with_objects(coco, tool, tmp_path):
         (['all.json', 'few.json', '--images', 4], '--images 4 asks for more than the 3 images with annotations'),
         (['all.json', 'few.json', '--images', 0], '--images expects a number from 1 up, got 0'),
         (['al.json', 'few.json', '--images', 1], 'al.json does not exist; did you mean all.json?'),
+        (['all.json', 'all.json', '--images', 1], 'another file to write than the one to read, but both are all.json'),
         (['all.json', 'none/few.json', '--images', 1], 'could not write none/few.json (No such file or directory)'),
     ],
 )

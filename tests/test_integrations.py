@@ -294,6 +294,10 @@ def test_timm_intermediates(small):
         model.forward_intermediates(image, output_fmt='NLC')
     assert model.prune_intermediate_layers([1]) == [1] and len(model.backbone.stages) == 2
     torch.testing.assert_close(model.forward_intermediates(image, [0], intermediates_only=True)[0], maps[0])
+    last, found = model.forward_intermediates(image)
+    for features in (last, found[1], model(image), model.forward_features(image)):  # of the last stage that is left
+        torch.testing.assert_close(features, maps[1])
+    assert model.num_features == maps[1].shape[1] and len(model.feature_info) == 2
 
 
 def test_torch_hub_offers_the_models_alone():

@@ -215,7 +215,7 @@ def _fit_into(model: nn.Module, state_dict: Mapping[str, Tensor], arch: str, nam
         weights[stem] = inflated(weights[stem], backbone.in_channels)
     separating = differences(expected, weights)
     if separating:
-        raise InputError(f'{name} does not fit this CycleMLP {arch}: {separating}; take a complete file')
+        raise InputError(f'{name} does not fit this CycleMLP {arch}: {separating}; give weights of this network alone')
     model.load_state_dict(weights)
     if started:
         parts = ', '.join(sorted({key.rsplit('.', 1)[0] for key in started}))

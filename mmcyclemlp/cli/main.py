@@ -2,9 +2,11 @@
 
 import ast
 import sys
+from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
 
+from mmcyclemlp.errors import InputError, tell
 from mmcyclemlp.files import PROJECT
 
 MAINS = ('train', 'test', 'infer', 'convert', 'export', 'publish', 'study', 'info')
@@ -26,7 +28,12 @@ def main() -> int:
         return import_module(scripts[name].stem).main(argv)
     wanted = name in ('-h', '--help')
     lines = ['usage: mmcyclemlp COMMAND ...; COMMAND --help shows the arguments']
-    for command, path in {**{main: Path(__file__).with_name(f'{main}.py') for main in MAINS}, **scripts}.items():
+    commands = {**{main: Path(__file__).with_name(f'{main}.py') for main in MAINS}, **scripts}
+    for command, path in commands.items():
         lines.append(f'  {command:18} {ast.get_docstring(ast.parse(path.read_text())).splitlines()[0]}')
     print('\n'.join(lines), file=sys.stdout if wanted else sys.stderr)
-    return 0 if wanted else 2
+    if wanted:
+        return 0
+    near = get_close_matches(name, commands, 1)
+    tell(InputError(f'{name} is no command' + (f'; did you mean {near[0]}?' if near else '; take one of the above')))
+    return 2

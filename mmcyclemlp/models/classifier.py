@@ -111,25 +111,33 @@ class CycleMLPClassifier(nn.Module):
             )
         taken = self._stage_indices(indices)
         self.backbone.check_image(x)
-        stages, last_norm = self.backbone.stages, getattr(self.backbone, f'norm{len(self.backbone.embed_dims) - 1}')
+        stages, last = self.backbone.stages, self.backbone.out_indices[-1]
+        last_norm = getattr(self.backbone, f'norm{last}')
         x, maps = self.backbone.patch_embed(x), []
         for i, stage in enumerate(stages[: max(taken) + 1] if stop_early else stages):
             x = stage(self.backbone.downsamples[i - 1](x) if i else x)
             if i in taken:
-                whole = norm and i == len(self.backbone.embed_dims) - 1
-                maps.append((last_norm(x) if whole else x).permute(0, 3, 1, 2).contiguous())
+                maps.append((last_norm(x) if norm and i == last else x).permute(0, 3, 1, 2).contiguous())
         return maps if intermediates_only else (last_norm(x).permute(0, 3, 1, 2).contiguous(), maps)
 
     def prune_intermediate_layers(
         self, indices: Union[int, Sequence[int]] = 1, prune_norm: bool = False, prune_head: bool = True
     ) -> List[int]:
-        """Remove what the maps of these stages do not need; returns the numbers of the stages."""
+        """Remove what the maps of these stages do not need; returns the numbers of the stages.
+
+        Where the last stage goes, its norm and the head go with it, and the features are the map of the stage that is
+        the last one now.
+        """
         taken = self._stage_indices(indices)
-        self.backbone.stages = self.backbone.stages[: max(taken) + 1]
-        self.backbone.downsamples = self.backbone.downsamples[: max(taken)]
-        if prune_norm:
-            setattr(self.backbone, f'norm{len(self.backbone.embed_dims) - 1}', nn.Identity())
-        if prune_head:
+        before, last = self.backbone.out_indices[-1], max(taken)
+        self.backbone.stages = self.backbone.stages[: last + 1]
+        self.backbone.downsamples = self.backbone.downsamples[:last]
+        if prune_norm or last != before:
+            delattr(self.backbone, f'norm{before}')
+            setattr(self.backbone, f'norm{last}', nn.Identity())
+        self.backbone.out_indices = (last,)
+        self.num_features = self.head_hidden_size = self.backbone.embed_dims[last]
+        if prune_head or last != before:
             self.reset_classifier(0, '')
         return taken
 

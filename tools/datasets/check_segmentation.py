@@ -55,6 +55,11 @@ def of_folders(args: Namespace) -> Tuple[Dict[Tuple[str, str], Labels], List[str
         raise InputError(f'two folders need --classes N, from 1 to 256, but got {args.classes}; say how many there are')
     pairs, faults = find_pairs(*map(Path, args.paths))
     labels = Labels(args.classes, 255 if args.ignore is None else args.ignore)
+    if args.ignore is not None and args.ignore in range(args.classes):
+        raise InputError(
+            f'--ignore is {args.ignore}, but that is a class, of 0 to {args.classes - 1}, of which nothing would be '
+            'learned; give another value'
+        )
     names = [f'number {i}' for i in range(args.classes)]
     return dict.fromkeys(pairs, labels), faults, [Part(args.paths[1], [mask for _, mask in pairs], labels, names)]
 
@@ -108,7 +113,7 @@ def main(args: Namespace) -> int:
     for part in parts:
         counts, looked = count_values(part.masks)
         told = about_values(counts, part.labels, part.classes)
-        if told:
+        if told and looked:
             # Masks of one class teach nothing; that some classes are rare may be so.
             few = (counts[part.labels.allowed & ~np.isin(np.arange(256), part.labels.ignored)] > 0).sum() < 2
             (faults if few else notes).append(f'in the {looked:,} masks of {part.name}, {told}')

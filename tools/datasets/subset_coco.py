@@ -7,6 +7,7 @@ An image counts if it has an annotation that is not `iscrowd`; all annotations o
 own `indices` would not do, since mmdet's CocoMetric scores over all images of its file.
 """
 
+import os
 import sys
 from argparse import Namespace
 from pathlib import Path
@@ -38,6 +39,10 @@ def subset(content: dict, count: int) -> dict:
 def main(args: Namespace) -> None:
     if args.images < 1:
         raise InputError(f'--images expects a number from 1 up, got {args.images}')
+    if os.path.exists(args.out) and os.path.samefile(args.out, args.annotations):
+        raise InputError(
+            f'expected another file to write than the one to read, but both are {args.out}; give a new name'
+        )
     content = read_coco(args.annotations, 'check the path')
     check_images(args.annotations, content['images'])
     if any('image_id' not in entry for entry in content['annotations']):
