@@ -1,7 +1,6 @@
 """The commands train and test, as a user calls them, and what all tools have in common."""
 
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -14,8 +13,6 @@ from PIL import Image
 
 from mmcyclemlp.checkpoints import read_checkpoint, reading
 from mmcyclemlp.cli.main import main
-from mmcyclemlp.cli.study import main as study
-from mmcyclemlp.errors import InputError, tell
 
 from .helpers import REPO, read_table
 from .small_runs import TINY, metrics, script
@@ -345,28 +342,6 @@ def test_every_script_finds_the_package_of_its_checkout():
         assert path.parents[int(depth)] == REPO
 
 
-@pytest.mark.parametrize('broken', ['stdout', 'another pipe'])
-def test_a_reader_that_ends_early_is_no_error(monkeypatch, broken, capfd):
-    """As `head` does; a pipe of a process that loads data keeps its traceback."""
-    reading_end, writing_end = os.pipe()
-    os.close(reading_end)
-    with open(writing_end, 'w') as output:
-        if broken == 'stdout':
-            monkeypatch.setattr(sys, 'stdout', output)
-            assert study(['--list']) == 141
-            print('dropped', flush=True)
-        else:
-            monkeypatch.setattr('mmcyclemlp.cli.study.load_study', lambda path: os.write(writing_end, b'x'))
-            with pytest.raises(BrokenPipeError):
-                study(['cifar10-quick'])
-    assert capfd.readouterr().err == ''
-
-
-def test_a_command_needs_no_stdout(monkeypatch):
-    monkeypatch.setattr(sys, 'stdout', None)  # as after `>&-`
-    assert study(['--list']) == 0
-
-
 @pytest.mark.slow
 def test_the_config_of_a_run_stays_as_it_was(trained, tool):
     config = trained / 'work_dirs/tiny/tiny.py'
@@ -381,21 +356,17 @@ def test_the_config_of_a_run_stays_as_it_was(trained, tool):
     assert config.read_bytes() == before
 
 
-def test_an_error_needs_no_stdout(monkeypatch, capfd):
-    monkeypatch.setattr(sys, 'stdout', None)
-    tell(InputError('a is wrong'))
-    assert capfd.readouterr().err == 'error: a is wrong\n'
-
-
-def test_an_error_is_told_though_the_reader_of_the_output_has_ended(monkeypatch, capfd):
-    reader, writer = os.pipe()
-    os.close(reader)
-    with open(writer, 'w') as output:
-        output.write('lost')
-        monkeypatch.setattr(sys, 'stdout', output)
-        tell(InputError('a is wrong'))
-        output.flush()
-    assert capfd.readouterr().err == 'error: a is wrong\n'
+@pytest.mark.slow
+def test_a_new_run_in_a_used_work_dir_is_warned(trained, tool, monkeypatch):
+    warned = []
+    monkeypatch.setattr('mmcyclemlp.cli.train.warn', warned.append)
+    wrong = ['--cfg-options', 'train_dataloader.batch_size=0']  # so that nothing is trained
+    assert tool(trained, 'train.py', 'tiny.py', *wrong)[0] == 2
+    assert warned == [
+        'work_dirs/tiny/epoch_2.pth is of an earlier run: until this one has saved its first, --resume would go on '
+        'from it'
+    ]
+    assert tool(trained, 'train.py', 'tiny.py', '--work-dir', 'unused', *wrong)[0] == 2 and len(warned) == 1
 
 
 @pytest.mark.parametrize('out, sentence', [('.', '. is a folder'), ('no/a.json', 'no is no folder; create it first')])
