@@ -111,7 +111,7 @@ def test_what_cannot_be_read_is_named_and_the_rest_is_done(folder, infer, tmp_pa
     assert code == 2
     lines = [line for line in error.splitlines() if line.startswith('error: ')]
     assert [re.search(r'but (\S+)', line)[1] for line in lines] == ['half.png', 'text.jpg', 'none.mp4']
-    assert 'Wrote the predictions on 1 images' in output and (tmp_path / 'walk.mp4').is_file()
+    assert 'Wrote the predictions on 1 image to' in output and (tmp_path / 'walk.mp4').is_file()
     assert [path.name for path in (tmp_path / 'preds').iterdir()] == ['0.json']
 
 
@@ -133,7 +133,8 @@ def test_results_go_to_the_work_dirs(folder, infer):
 @pytest.mark.parametrize(
     'args, sentence',
     [
-        (['photos', '--out', 'photos'], 'another folder than that of the inputs, but both are photos'),
+        (['photos', '--out', 'photos'], 'another folder than that of the inputs, but results in photos could replace'),
+        (['found/vis', '--out', 'found'], 'results in found could replace found/vis/0.png; give a new one'),
         (['photos', '--out', 'few.json'], r'few.json cannot be used \(File exists\)'),
         (['none.png'], 'none.png does not exist'),
         (['a' * 300], 'aaa does not exist'),
@@ -149,6 +150,8 @@ def test_results_go_to_the_work_dirs(folder, infer):
 )
 def test_user_errors_print_one_line_and_exit_with_status_2(folder, infer, args, sentence):
     (folder / 'empty').mkdir(exist_ok=True)
+    (folder / 'found/vis').mkdir(parents=True, exist_ok=True)
+    Image.new('RGB', (40, 40)).save(folder / 'found/vis/0.png')
     code, _, error = infer('classifier', *args)
     assert code == 2 and re.fullmatch(rf'error: .*{sentence}.*\n', error), error
 

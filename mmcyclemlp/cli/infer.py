@@ -28,6 +28,8 @@ from mmcyclemlp.inference.predictor import Predictor
 
 from .arguments import add_config, command, parser_of
 
+FOLDERS = ('vis', 'preds', 'masks')
+
 PARSER = parser_of(__doc__)
 add_config(PARSER)
 PARSER.add_argument('inputs', nargs='+', metavar='INPUT', help='images, folders of images, videos')
@@ -51,8 +53,13 @@ PARSER.add_argument(
 
 def check_folder(out: Path, inputs: List[Path]) -> None:
     """Refuse to write among the inputs; make the folder."""
-    if any(path.resolve().parent == out.resolve() for path in inputs):
-        raise InputError(f'--out expects another folder than that of the inputs, but both are {out}; give a new one')
+    written = {folder.resolve() for folder in (out, *(out / name for name in FOLDERS))}
+    for path in inputs:
+        if path.resolve().parent in written:
+            raise InputError(
+                f'--out expects another folder than that of the inputs, but results in {out} could replace {path}; '
+                'give a new one'
+            )
     make_folder(out, '--out')
 
 
@@ -81,7 +88,7 @@ def infer_images(
     content: Dict[str, Any] = dict(classes=predictor.classes, predictions=records)
     drawn = predictor.drawn_as
     write_json(out / 'predictions.json', dict(content, drawn_as=drawn) if drawn else content)
-    print(f'Wrote the predictions on {len(records):,} images to {out}')
+    print(f'Wrote the predictions on {len(records):,} image{"s" * (len(records) != 1)} to {out}')
 
 
 def infer_video(predictor: Predictor, path: Path, name: str, out: Path, score: float, failed: media.Failed) -> None:

@@ -115,6 +115,9 @@ def _about_model(runner: Runner, frames: List[FrameType], reason: str) -> Option
     if re.search("no attribute '(_gt_|gt_|bboxes|labels|masks)", reason):
         return f'{cannot}; let the pipeline load it by LoadAnnotations'
     got = next(filter(None, (_channels(frame) for own, frame in inner if own.split('.')[0] == part)), None)
+    shapes = re.findall(r'\d+', reason) if re.search('(?i)shape|size', reason) else None
+    if shapes and not set(shapes) & set((got or '').split(', ')):
+        return f'{cannot}; correct its settings of sizes, or the sizes of the images'
     maps = f'model.{part} gets maps of {got} channels: ' if got else ''
     return f'{cannot}; {maps}correct its settings, such as in_channels'
 
