@@ -1,5 +1,6 @@
 """Parts of a config that do not fit each other get a sentence that says where, when the first batch reaches them."""
 
+import json
 import os
 import re
 import signal
@@ -100,6 +101,20 @@ def pipeline(steps, loader='train', workers=0):
 )
 def test_parts_that_do_not_fit(told, text, sentence):
     assert told(text).startswith(sentence)
+
+
+def test_a_label_beyond_the_classes(tmp_path, told):
+    Image.new('RGB', (32, 32)).save(tmp_path / 'a.png')
+    images = [dict(img_path='a.png', gt_label=[0, 3])] * 2
+    (tmp_path / 'labels.json').write_text(json.dumps(dict(metainfo=dict(classes=['a', 'b', 'c']), data_list=images)))
+    data = f"type='MultiLabelDataset', ann_file='labels.json', pipeline=[{LOAD}, {PACK}]"
+    sentence = told(
+        f'train_dataloader = dict(num_workers=0, persistent_workers=False, dataset=dict(_delete_=True, {data}))\n'
+        "model = dict(head=dict(_delete_=True, type='MultiLabelLinearClsHead', num_classes=3, in_channels=160))\n"
+        'val_cfg = val_dataloader = val_evaluator = None\n'
+        "custom_hooks = [dict(type='CurvesHook')]\ndefault_hooks = dict(checkpoint=dict(save_best=None))"
+    )
+    assert sentence.startswith('model.head cannot') and sentence.endswith('; correct the labels, or its num_classes')
 
 
 class Wrapped(nn.DataParallel):

@@ -114,6 +114,8 @@ def _about_model(runner: Runner, frames: List[FrameType], reason: str) -> Option
         return f'{cannot}; take larger images, for its maps are too small'
     if re.search("no attribute '(_gt_|gt_|bboxes|labels|masks)", reason):
         return f'{cannot}; let the pipeline load it by LoadAnnotations'
+    if re.search('num_classes|Target .* is out of bounds', reason):
+        return f'{cannot}; correct the labels, or its num_classes'
     got = next(filter(None, (_channels(frame) for own, frame in inner if own.split('.')[0] == part)), None)
     shapes = re.findall(r'\d+', reason) if re.search('(?i)shape|size', reason) else None
     if shapes and not set(shapes) & set((got or '').split(', ')):
