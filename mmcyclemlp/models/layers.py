@@ -16,7 +16,7 @@ from mmcyclemlp.ops.checks import check_backend, check_kernel_size
 from mmcyclemlp.ops.cycle_fc import requested
 from mmcyclemlp.ops.cycle_mix import branch_weights, pays
 from mmcyclemlp.ops.linear import autocast_to
-from mmcyclemlp.ops.shift import in_graph
+from mmcyclemlp.ops.shift import in_transform
 
 # The authors pad the 7x7 stem of stride 4 by 2 (cycle_mlp.py, PatchEmbedOverlapping); smaller strides, ours
 # for small images, by 3, so that a map of H x W becomes ceil(H / stride) x ceil(W / stride) there too.
@@ -147,7 +147,7 @@ class CycleMixer(nn.Module):
         return self._branches(x, residual)
 
     def _branches(self, x: Tensor, residual: Optional[Tensor] = None) -> Tensor:
-        if not in_graph():
+        if not in_transform():
             x = autocast_to(x)  # once: each branch keeps it for the backward pass
         w, h, c = self.shift_w(x), self.shift_h(x), call_linear(self.channel, x)
         logits = self.reweight(sum(branch.mean(dim=(1, 2)) for branch in (w, h, c)))  # [B, 3C]
@@ -222,7 +222,7 @@ class CycleBlock(nn.Module):
     def _adds_inside(self) -> bool:
         """Whether the last products may add the residuals: in evaluation, and if nobody listens between the two."""
         return (
-            not (self.drop_path.training or torch.is_grad_enabled() or in_graph())
+            not (self.drop_path.training or torch.is_grad_enabled() or in_transform())
             and as_built(self.mixer, CycleMixer)
             and as_built(self.mlp, Mlp)
             and as_built(self.drop_path, DropPath)

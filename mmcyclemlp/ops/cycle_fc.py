@@ -11,7 +11,7 @@ from ..errors import InputError
 from .checks import autocast_dtype, check_backend, check_kernel_size, check_tensors
 from .linear import linear, linear_of
 from .offsets import staircase_offsets
-from .shift import by_residue, in_graph, shift, shifting
+from .shift import by_residue, in_transform, shift, shifting
 
 _forced: Optional[str] = None
 
@@ -47,7 +47,7 @@ def cycle_fc(
         return _deform_conv(x, weight, bias, kernel_size)
     if torch.compiler.is_exporting() and kernel_size[0] * kernel_size[1] > 1:
         return linear(*by_residue(x, weight, kernel_size), bias)
-    if in_graph() or kernel_size[0] * kernel_size[1] == 1:
+    if in_transform() or kernel_size[0] * kernel_size[1] == 1:
         return linear(shift(x, kernel_size), weight, bias)
     return linear_of(shifting(x.shape[3], kernel_size), x, weight, bias)
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .checks import check_tensors
 from .linear import linear_of
-from .shift import gathering, in_graph, shifted_means
+from .shift import gathering, in_transform, shifted_means
 
 
 class MixerWeights(NamedTuple):
@@ -37,7 +37,7 @@ def pays(x: Tensor, k: int) -> bool:
     Near this size both cost about the same on a CPU; docs/results/speed.md has B1 with the choice (``b1``) and by its
     branches alone (``b1-shift_gemm``).
     """
-    if in_graph():
+    if in_transform():
         return False  # one graph for every size, and a compiler joins the passes over the maps by itself
     return x.dim() == 4 and x.shape[1] * x.shape[2] > 2 * gathering(x.shape[3], k).columns
 

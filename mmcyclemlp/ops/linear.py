@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .checks import autocast_dtype
-from .shift import Movement, in_graph
+from .shift import Movement, in_transform
 
 ONEDNN = torch.backends.mkldnn.is_available()
 # oneDNN's inner product, which torch.compile puts into its graphs: private, and without a gradient.
@@ -53,7 +53,7 @@ def linear_gelu(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         return torch.ops.mkldnn._linear_pointwise(x, weight, bias, 'gelu', [], 'none')
     y = linear(x, weight, bias)
     # In place, since a new map costs time by itself; it is the widest of the network.
-    return F.gelu(y) if torch.is_grad_enabled() or in_graph() else torch.ops.aten.gelu_(y)
+    return F.gelu(y) if torch.is_grad_enabled() or in_transform() else torch.ops.aten.gelu_(y)
 
 
 def linear_each(x: Tensor, weights: Tensor, biases: Tensor, residual: Optional[Tensor] = None) -> Tensor:
@@ -116,7 +116,7 @@ def _by_onednn(x: Tensor) -> bool:
 
 
 def _inner_product() -> bool:
-    return INNER_PRODUCT and not (torch.is_grad_enabled() or in_graph())
+    return INNER_PRODUCT and not (torch.is_grad_enabled() or in_transform())
 
 
 def _convolution(x: Tensor, weight: Tensor, bias: Optional[Tensor]) -> Tensor:

@@ -13,6 +13,7 @@ from typing import Iterator, List, NamedTuple, Optional, Tuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from ..errors import InputError
 from .offsets import staircase_offsets
@@ -83,7 +84,7 @@ def shift(x: Tensor, kernel_size: Tuple[int, int]) -> Tensor:
     """
     if kernel_size[0] * kernel_size[1] == 1:
         return x
-    return _expression(x, kernel_size) if in_graph() else shifting(x.shape[3], kernel_size)(x)
+    return _expression(x, kernel_size) if in_transform() else shifting(x.shape[3], kernel_size)(x)
 
 
 def shifted_means(x: Tensor, k: int) -> Tuple[Tensor, Tensor, Tensor]:
@@ -135,9 +136,17 @@ def triton_reason(device: torch.device) -> Optional[str]:
     return None
 
 
-def in_graph() -> bool:
-    """Whether a graph is being recorded, by tracing, compiling or exporting."""
-    return torch.jit.is_tracing() or torch.compiler.is_compiling()
+def in_transform() -> bool:
+    """Whether PyTorch traces, compiles, exports or differentiates forward what runs, or torch.func transforms it.
+
+    None of these sees through an autograd function without rules of its own, and graphs want PyTorch's own operators.
+    """
+    return (
+        torch.jit.is_tracing()
+        or torch.compiler.is_compiling()
+        or torch._C._are_functorch_transforms_active()  # as torch.autograd.Function asks
+        or forward_ad._current_level >= 0
+    )
 
 
 @cache
