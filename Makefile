@@ -12,7 +12,7 @@ SEGMENTS := digit-scenes_fpn_b1
 # Mixed precision, where the processor multiplies bfloat16; elsewhere it would be slower.
 AMP := $(shell grep -qm1 -e avx512_bf16 -e amx_bf16 /proc/cpuinfo 2>/dev/null && echo --amp)
 
-.PHONY: help demo demo-detection demo-segmentation test test-fast soak env ops lint clean
+.PHONY: help demo demo-detection demo-segmentation test test-fast soak env ops docs lint clean
 
 help:
 	@echo 'make demo   train and test CycleMLP-B1 on the embedded digits (about 5 minutes from nothing)'
@@ -23,6 +23,7 @@ help:
 	@echo 'make soak   kills 40 runs, damages files for 10 minutes, and draws 2,000 examples of each operator (long)'
 	@echo 'make env    only the environment, in $(VENV)'
 	@echo "make ops    the environment with mmcv's operators compiled, for detection and backend='deform_conv'"
+	@echo 'make docs   the documentation as a site, with the Python interfaces, in build/docs'
 	@echo 'make lint   ruff, mypy, codespell, shellcheck'
 	@echo 'make clean  remove $(VENV), caches and builds; results in work_dirs/ and data/ stay'
 
@@ -69,6 +70,10 @@ test-fast: $(VENV)/.ops $(VENV)/.tests
 soak: $(VENV)/.ops $(VENV)/.tests
 	OMP_NUM_THREADS=1 $(PY) -m tests.soak
 
+docs: $(VENV)/.tests
+	$(PY) -m sphinx -q -W --keep-going -c docs . build/docs
+	@echo '== The site: build/docs/index.html'
+
 lint: $(VENV)/.tests
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" pre-commit run --all-files
 
@@ -99,6 +104,6 @@ $(VENV)/.ops: $(VENV)/.env tools/install/build_mmcv_ops.sh
 	@tools/install/build_mmcv_ops.sh $(PY) $(MMCV)
 	@touch $@
 
-$(VENV)/.tests: $(VENV)/.env requirements/tests.txt requirements/export.txt
-	$(PIP) -r requirements/torch.txt $(patsubst %,-r requirements/%.txt,mminstall tests export)
+$(VENV)/.tests: $(VENV)/.env $(patsubst %,requirements/%.txt,tests export docs)
+	$(PIP) -r requirements/torch.txt $(patsubst %,-r requirements/%.txt,mminstall tests export docs)
 	@touch $@

@@ -2,6 +2,9 @@
 
 import json
 import re
+import subprocess
+import sys
+from importlib import import_module
 
 import numpy as np
 import pytest
@@ -55,6 +58,22 @@ def test_every_page_is_listed():
         for link in re.findall(r'\]\(([^)#\s]+\.md)\)', (REPO / 'docs/index.md').read_text())
     }
     assert listed | {REPO / 'docs/index.md'} >= {page for page in PAGES if REPO / 'docs' in page.parents}
+
+
+@pytest.mark.slow
+def test_the_site_has_every_page_and_public_name(tmp_path):
+    command = ['sphinx', '-q', '-W', '--keep-going', '-c', 'docs', '.', tmp_path]  # as `make docs`
+    run = subprocess.run([sys.executable, '-m', *command], cwd=REPO, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    pages = {page.relative_to(tmp_path).with_suffix('.md') for page in tmp_path.rglob('*.html')}
+    assert pages >= {page.relative_to(REPO) for page in PAGES}
+    reference = (tmp_path / 'docs/api.html').read_text()
+    for name in ('models', 'ops', 'checkpoints', 'engine'):
+        module = import_module(f'mmcyclemlp.{name}')
+        for each in module.__all__:
+            value = getattr(module, each)
+            names = f'mmcyclemlp.{name}.{each}', f'mmcyclemlp.{each}', f'{getattr(value, "__module__", "")}.{each}'
+            assert isinstance(value, (tuple, dict)) or any(f'id="{full}"' in reference for full in names), each
 
 
 def test_the_tests_of_each_guarantee_exist():

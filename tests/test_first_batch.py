@@ -74,8 +74,9 @@ def pipeline(steps, loader='train', workers=0):
         ),
         (
             "model = dict(backbone=dict(_delete_=True, type='MlpMixer', arch='s', img_size=64, patch_size=8))",
-            "model.backbone cannot take what it gets (AssertionError: The MLP-Mixer doesn't support dynamic input shape. "
-            'Please input images with shape (64, 64)); correct its settings of sizes, or the sizes of the images',
+            "model.backbone cannot take what it gets (AssertionError: The MLP-Mixer doesn't support dynamic input "
+            'shape. Please input images with shape (64, 64)); correct its settings of sizes, or the sizes of the '
+            'images',
         ),
         (
             pipeline("dict(type='Resize', scale=8)"),

@@ -80,10 +80,13 @@ def test_the_published_epochs_count_from_zero():
     assert read_published(PUBLISHED / 'imagenet_cyclemlp_b1.csv') == []
 
 
-def test_the_page_has_the_table_that_the_script_prints(capsys):
-    runpy.run_path(str(REPO / 'docs/figures/literal.py'), run_name='__main__')
+@pytest.mark.parametrize('arguments, rows', [(['cifar10-literal/curves_longer.csv'], 19)])
+def test_the_page_has_the_table_that_the_script_prints(capsys, monkeypatch, arguments, rows):
+    curves, *every = arguments
+    monkeypatch.setattr('sys.argv', ['study_curve.py', str(REPO / 'docs/results' / curves), *every])
+    runpy.run_path(str(REPO / 'docs/figures/study_curve.py'), run_name='__main__')
     printed, page = capsys.readouterr().out, (REPO / 'docs/results/classification.md').read_text()
     lines = [line for line in printed.splitlines() if line.startswith('| ') and '---' not in line][1:]
-    assert len(lines) == 19 and all(f'{line}\n' in page for line in lines)
+    assert len(lines) == rows and all(f'{line}\n' in page for line in lines)
     means = re.findall('- test accuracy: (.* points)', printed)
-    assert f'**{means[0]} over the 19 epochs**' in page
+    assert f'**{means[0]} over the {rows} epochs**' in page

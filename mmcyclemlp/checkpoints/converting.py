@@ -70,7 +70,7 @@ def convert(state_dict: Mapping[str, Tensor], name: str = 'the state dict') -> C
 
     Args:
         state_dict (Mapping[str, Tensor]): of the authors' ``CycleNet``, a classifier or a dense-prediction backbone;
-            keys as in :func:`_key_table`, CycleFC weights [C, C, 1, 1].
+            the authors' keys, CycleFC weights [C, C, 1, 1].
         name (str): the source, for messages.
 
     Raises:

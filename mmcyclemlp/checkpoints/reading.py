@@ -39,7 +39,7 @@ def read_checkpoint(source: PathLike) -> Dict[str, Any]:
 
     Args:
         source (str | os.PathLike): a file, an ``http://``, ``https://`` or ``file://`` URL, or ``cyclemlp://NAME`` for
-            the published weights of :mod:`~mmcyclemlp.checkpoints.zoo`.
+            the published weights.
 
     Returns:
         dict: the checkpoint, without what mmengine would evaluate (``meta['config']``) and without paths to files that
@@ -66,7 +66,7 @@ def read_checkpoint(source: PathLike) -> Dict[str, Any]:
 
 def register_safe_loader() -> None:
     """Let mmengine read with :func:`read_checkpoint`, in ``load_from``, ``resume`` and ``init_cfg`` alike, and have all
-    other readers of the libraries keep the bounds of :mod:`mmcyclemlp.untrusted`.
+    other readers of the libraries keep the bounds of ``mmcyclemlp.untrusted``.
 
     A URL is then downloaded anew by each process, where mmengine keeps a copy in its cache. Whatever else calls
     ``torch.load`` gets tensors and plain values only.

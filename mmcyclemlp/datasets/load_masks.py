@@ -26,7 +26,7 @@ class LoadAnnotations(loading.LoadAnnotations):
         **kwargs: of mmseg's LoadAnnotations.
 
     Raises:
-        InputError: as :func:`mmcyclemlp.datasets.masks.read_mask`, or the image has another size, or
+        InputError: as ``mmcyclemlp.datasets.masks.read_mask``, or the image has another size, or
             ``reduce_zero_label`` is not that of the dataset.
     """
 

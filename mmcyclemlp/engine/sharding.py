@@ -15,7 +15,7 @@ from mmcyclemlp.models.layers import CycleBlock
 
 @MODEL_WRAPPERS.register_module()
 class FSDP2:
-    """``model_wrapper_cfg=dict(type='FSDP2')``: :func:`torch.distributed.fsdp.fully_shard` of each block of a CycleMLP,
+    """``model_wrapper_cfg=dict(type='FSDP2')``: ``torch.distributed.fsdp.fully_shard`` of each block of a CycleMLP,
     and of the rest of the model, which keeps its class.
 
     All processes start from the weights of the first.

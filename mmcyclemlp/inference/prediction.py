@@ -64,7 +64,7 @@ class Prediction:
 
     @property
     def names(self) -> Optional[List[str]]:
-        """Names of the classes as they are drawn: a number for one that no font of this machine can write."""
+        """Names of the classes as they are drawn, with a number for one that no font of this machine can write."""
         return self.style.classes and drawable(self.style.classes).names
 
     @property

@@ -43,13 +43,14 @@ class Predictor:
         found, = predictor('photo.jpg')
         found.pred_instances, found.to_dict(), found.plot()
 
-    Predictions are data samples of mmdet, mmpretrain or mmseg that are :class:`Prediction`, too: they hold the image,
-    ``to_dict()`` gives what goes into json, and ``plot()`` the image with what was found drawn in.
+    A prediction is a data sample of mmdet, mmpretrain or mmseg, and a
+    :class:`~mmcyclemlp.inference.prediction.Prediction` too: it holds the image, ``to_dict()`` gives what goes into
+    json, and ``plot()`` the image with what was found drawn in.
 
     Args:
         config (str | os.PathLike | Config): of mmdet, mmpretrain or mmseg, with a ``test_dataloader``.
         checkpoint (str | os.PathLike): file of exactly this model, or its URL; or a file that
-            :func:`mmcyclemlp.export` made of it, ``.onnx`` or ``.xml``.
+            :func:`mmcyclemlp.export.export` made of it, ``.onnx`` or ``.xml``.
         device (str, optional): such as ``cpu`` or ``cuda:1``; default: a GPU if there is one.
         batch_size (int): most images at once. Only images of one size after the pipeline share a batch, since padding
             would change what CycleMLP sees.

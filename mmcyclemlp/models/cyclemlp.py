@@ -114,8 +114,8 @@ class CycleMLP(BaseModule):
 
     @property
     def feature_info(self) -> List[dict]:
-        """For each stage that is built: channels ``num_chs``, stride ``reduction`` and the name ``module``, as timm's
-        models have it."""
+        """Channels ``num_chs``, stride ``reduction`` and name ``module`` of each stage that is built, as timm's models
+        have it."""
         stride = self.patch_embed.proj.stride[0]
         return [
             dict(num_chs=self.embed_dims[i], reduction=stride * 2**i, module=f'stages.{i}')

@@ -125,7 +125,7 @@ class CycleMixer(nn.Module):
     ``[B, H, W, C] -> [B, H, W, C]``. The weights are a softmax over the branches of an MLP of the mean of their sum
     over H and W. A ``residual`` ``[B, H, W, C]`` is added to the result.
 
-    On large maps, one product computes all of it without calling the children, if all are :func:`as_built` and have
+    On large maps, one product computes all of it without calling the children, if all are as they were built and have
     the kernel sizes, biases and backend that they were built with.
     """
 

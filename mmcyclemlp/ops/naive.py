@@ -44,7 +44,7 @@ def cycle_mix(x: Tensor, weights: 'MixerWeights', kernel_size: int) -> Tensor:
     Args:
         x (Tensor): ``[B, H, W, C]``.
         weights (MixerWeights): the parameters.
-        kernel_size (int): k.
+        kernel_size (int): k, odd.
 
     Returns:
         Tensor: ``[B, H, W, C]``.
