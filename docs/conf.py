@@ -16,6 +16,7 @@ autodoc_typehints = 'none'  # the docstrings have the types, with the shapes of 
 autodoc_inherit_docstrings = False
 nitpicky = True
 nitpick_ignore_regex = [('py:class', '.*')]  # the types of docstrings are written for people
+html_show_copyright = False
 html_theme = 'furo'
 html_title = f'mmcyclemlp {__version__}'
 html_extra_path = ['index.html']  # which leads to the README

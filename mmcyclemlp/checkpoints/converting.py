@@ -21,9 +21,10 @@ StateDict = Dict[str, Tensor]
 
 
 class Converted(NamedTuple):
-    """Original weights under our names.
+    """The authors' weights under the names of mmcyclemlp.
 
-    ``form`` is ``classifier`` or ``dense`` (a norm an output stage, no head), ``num_classes`` None if dense.
+    ``form`` is ``classifier``, or ``dense`` for weights with a norm per output stage and without a head. The latter
+    have ``num_classes`` None.
     """
 
     arch: str
@@ -66,11 +67,11 @@ _OFFSET = re.compile(r'(network\.[0246]\.\d+\.attn\.sfc_[hw])\.offset')
 
 
 def convert(state_dict: Mapping[str, Tensor], name: str = 'the state dict') -> Converted:
-    """Rename the original weights; every key must be used, and every shape and offset must agree.
+    """Give the authors' weights the names of mmcyclemlp. Every key must be used, every shape and offset must agree.
 
     Args:
-        state_dict (Mapping[str, Tensor]): of the authors' ``CycleNet``, a classifier or a dense-prediction backbone;
-            the authors' keys, CycleFC weights [C, C, 1, 1].
+        state_dict (Mapping[str, Tensor]): of the authors' ``CycleNet``, a classifier or a dense-prediction backbone,
+            with the authors' keys; CycleFC weights are [C, C, 1, 1].
         name (str): the source, for messages.
 
     Raises:

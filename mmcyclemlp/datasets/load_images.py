@@ -22,7 +22,7 @@ class LoadReadableImage(LoadImageFromFile):
     It decodes with Pillow, which says what is wrong; OpenCV gives no reason, and its older versions fill the rest of a
     truncated file with grey. In a training pipeline, ``skipped`` lets the dataset draw a random image instead::
 
-        tools/train.py CONFIG --cfg-options train_dataloader.dataset.pipeline.0.type=LoadReadableImage \
+        tools/train.py CONFIG --cfg-options train_dataloader.dataset.pipeline.0.type=LoadReadableImage \\
             train_dataloader.dataset.pipeline.0.skipped=skipped.txt
 
     Args:

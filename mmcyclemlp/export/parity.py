@@ -17,8 +17,11 @@ DECIDED = 1e-4  # share of pixels that may be of another class in float32
 
 
 class Difference(NamedTuple):
-    """Between a file and its model on one batch: the largest, over the largest output; and, of a classifier or a
-    segmentor, the share of images or pixels of another class."""
+    """How far a file is from its model on one batch.
+
+    ``shape`` is (batch, height, width). ``error`` is the largest difference of an output, divided by the
+    largest output. ``decided`` is the share of images (classifier) or pixels (segmentor) that get another class.
+    """
 
     shape: Sequence[int]
     error: float

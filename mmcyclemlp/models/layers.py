@@ -120,13 +120,19 @@ class Mlp(nn.Module):
 
 
 class CycleMixer(nn.Module):
-    """Token mixer: two shifted branches and a plain one, weighted by channel (``CycleMLP`` in the original).
+    """Token mixer of CycleMLP: two shifted branches and a plain one, weighted by channel (the authors' ``CycleMLP``).
 
-    ``[B, H, W, C] -> [B, H, W, C]``. The weights are a softmax over the branches of an MLP of the mean of their sum
-    over H and W. A ``residual`` ``[B, H, W, C]`` is added to the result.
+    ``[B, H, W, C] -> [B, H, W, C]``. The branches are summed and averaged over H and W. An MLP of these means and a
+    softmax over the branches give the weights, one for each branch, sample and channel. A linear layer follows.
+    ``forward`` adds a ``residual`` ``[B, H, W, C]`` to the result, if it gets one.
 
-    On large maps, one product computes all of it without calling the children, if all are as they were built and have
-    the kernel sizes, biases and backend that they were built with.
+    On large maps, one product computes all of it without calling the children. It does so only while all of them are
+    as they were built.
+
+    Args:
+        channels (int): C.
+        kernel_size (int): k of the kernels (1, k) and (k, 1) of the shifted branches, odd.
+        backend (str): see :func:`mmcyclemlp.ops.cycle_fc`.
     """
 
     def __init__(self, channels: int, kernel_size: int = 3, backend: str = 'auto'):
@@ -188,7 +194,16 @@ class CycleMixer(nn.Module):
 
 
 class CycleBlock(nn.Module):
-    """Pre-norm residual block of a mixer and an MLP over channels, ``[B, H, W, C] -> [B, H, W, C]``."""
+    """Pre-norm residual block of a mixer and an MLP over channels, ``[B, H, W, C] -> [B, H, W, C]``.
+
+    Args:
+        channels (int): C.
+        mlp_ratio (float): hidden channels of the MLP, over C.
+        kernel_size (int): that of :class:`CycleMixer`.
+        drop_path_rate (float): probability with which a sample skips a branch in training.
+        backend (str): see :func:`mmcyclemlp.ops.cycle_fc`.
+        with_cp (bool): recompute the block in the backward pass, to save memory.
+    """
 
     def __init__(
         self,
@@ -230,10 +245,15 @@ class CycleBlock(nn.Module):
 
 
 class OverlapPatchEmbed(nn.Module):
-    """7x7 convolution of stride 4, 2 or 1: ``[B, C_in, H, W] -> [B, ceil(H/s), ceil(W/s), C]``.
+    """Stem of CycleMLP, a 7x7 convolution: ``[B, C_in, H, W] -> [B, ceil(H/s), ceil(W/s), C]``.
 
-    The stride-4 stem pads by 2 as the authors do, so it gives ``(H + 1) // 4`` rows. Weights for RGB are adapted when
+    With stride 4, it pads by 2 as the authors do, and gives ``(H + 1) // 4`` rows. Weights for RGB are adapted when
     they are loaded for another C_in.
+
+    Args:
+        in_channels (int): C_in.
+        channels (int): C.
+        stride (int): s: 4, 2 or 1.
     """
 
     def __init__(self, in_channels: int, channels: int, stride: int = 4):
@@ -265,7 +285,7 @@ def inflated(weight: Tensor, in_channels: int) -> Tensor:
 
 
 class Downsample(nn.Module):
-    """3x3 convolution of stride 2: ``[B, H, W, C_in] -> [B, ceil(H/2), ceil(W/2), C_out]``."""
+    """Between two stages, a 3x3 convolution of stride 2: ``[B, H, W, C_in] -> [B, ceil(H/2), ceil(W/2), C_out]``."""
 
     def __init__(self, in_channels: int, out_channels: int):
         super().__init__()
