@@ -8,7 +8,9 @@ from importlib import import_module
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from torch import nn
 
 from .helpers import NEEDS_OPERATORS, REPO
 
@@ -104,6 +106,46 @@ def test_the_layers_on_their_own():
     shown = {}
     exec(blocks(REPO / 'docs/backbone.md')[1], shown)
     assert shown['y'].shape == (2, 14, 14, 128) and shown['z'].shape == (2, 14, 14, 64)
+
+
+@pytest.mark.slow
+def test_live_curves_early_stopping_and_a_confusion_matrix(tmp_path, tool):
+    (shown,) = [block for block in blocks(REPO / 'docs/training.md') if 'EarlyStoppingHook' in block]
+    shown = shown.replace('configs/cyclemlp/cifar10_b1.py', str(REPO / 'configs/cyclemlp/digits_nano.py'))
+    (tmp_path / 'more.py').write_text(shown.replace('patience=5', 'patience=1, min_delta=90.0'))  # in percent
+    code, output, error = tool(tmp_path, 'train.py', 'more.py')
+    assert code == 0 and 'did not improve in the last 1 records' in output, error
+    assert list(tmp_path.glob('work_dirs/more/*/vis_data/events.out.tfevents.*'))
+    assert list(tmp_path.glob('work_dirs/more/*/vis_data/scalars.json'))
+    code, _, error = tool(tmp_path, 'test.py', 'more.py', 'cyclemlp://digits', '--out', 'found.json')
+    found = json.loads((tmp_path / 'found.json').read_text())
+    matrix = np.array(found['confusion_matrix/result'])
+    assert code == 0 and matrix.shape == (10, 10) and matrix.sum() == 359, error
+    assert 100 * matrix.trace() / 359 == pytest.approx(found['accuracy/top1'])
+    assert matrix.sum(axis=1).tolist() == [36, 36, 35, 37, 36, 36, 36, 36, 35, 36]  # of each true class
+
+
+def test_the_map_of_a_class():
+    shown = {}
+    exec(blocks(REPO / 'docs/backbone.md')[-1], shown)
+    model, images, maps = shown['model'].double(), shown['images'].double(), shown['kept']['maps'].detach().double()
+    assert maps.shape == (2, 4, 4, 64)
+
+    def scores(channel, step):
+        def add(stage, inputs, output):
+            return output + step * nn.functional.one_hot(torch.tensor(channel), 64)
+
+        with torch.no_grad():
+            handle = model.backbone.stages[1].register_forward_hook(add)
+            found = model(images).amax(dim=1)
+            handle.remove()
+        return found
+
+    # The weight of a channel is what the score gains where all of it gets larger.
+    weights = [(scores(channel, 1e-4) - scores(channel, -1e-4)) / 2e-4 / 16 for channel in range(64)]
+    expected = torch.einsum('bhwc,cb->bhw', maps, torch.stack(weights)).relu()
+    torch.testing.assert_close(shown['heat'].double(), expected, rtol=1e-3, atol=1e-5)
+    assert expected.max() > 1e-3
 
 
 @pytest.mark.slow

@@ -51,10 +51,13 @@ def main(args: Namespace) -> None:
     make_folder(config.work_dir, '--work-dir')
     runner = ConsoleRunner.from_cfg(config)
     runner.give(checkpoint)
-    metrics = {name: float(value) for name, value in runner.test().items() if isinstance(value, Real)}
+    # Tensors and arrays, such as a confusion matrix, as lists.
+    found = {name: getattr(value, 'tolist', lambda value=value: value)() for name, value in runner.test().items()}
+    metrics = {name: value for name, value in found.items() if isinstance(value, (Real, list))}
     if is_main_process():
         for name, value in metrics.items():
-            print(f'{name}: {value:.4f}')
+            if isinstance(value, Real):
+                print(f'{name}: {value:.4f}')
         if args.out:
             write_json(args.out, metrics)
     leave_processes()
