@@ -234,6 +234,34 @@ def test_half_a_download_is_removed_and_tried_again(published, trained, monkeypa
         server.shutdown()
 
 
+def test_an_address_of_a_hub_leads_elsewhere():
+    (weights,) = zoo.BUNDLED.glob('digits_nano-*.safetensors')
+
+    class Hub(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            if self.path.startswith('/user/digits/resolve/main/'):  # to an address that does not have the file's name
+                self.send_response(302)
+                self.send_header('Location', '/0f3c?signature=1')
+                self.end_headers()
+                return
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(weights.read_bytes())
+
+        def log_message(self, *args):
+            pass
+
+    with http.server.ThreadingHTTPServer(('127.0.0.1', 0), Hub) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f'http://127.0.0.1:{server.server_address[1]}/user/digits/resolve/main/{weights.name}'
+        images = torch.rand(1, 3, 32, 32)
+        model, expected = (create_model('cyclemlp_digits', pretrained=source).eval() for source in (url, True))
+        assert torch.equal(model(images), expected(images))
+        with pytest.raises(InputError, match='expected a file whose SHA-256 starts with 00000000, as its name says'):
+            create_model('cyclemlp_digits', pretrained=url.replace(weights.stem[-8:], '0' * 8))
+        server.shutdown()
+
+
 def test_the_readmes_first_block(published):
     kind, *code = (REPO / 'README.md').read_text().split('```')[1].splitlines()
     assert kind == 'python' and len(list(filter(None, code))) == 3
