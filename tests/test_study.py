@@ -220,6 +220,18 @@ def test_a_failure_is_the_exit_code(tmp_path, tool, monkeypatch):
     assert '| narrow (missing) |' in output and (tmp_path / 'report.md').is_file()
 
 
+def test_an_interrupted_call_ends_with_the_results_so_far(tmp_path, tool, monkeypatch):
+    def interrupted(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr('mmcyclemlp.cli.study.run_study', interrupted)
+    (tmp_path / 'out').mkdir()
+    code, output, error = tool(write_study(tmp_path, runs=RUNS[1:]), '--work-dir', tmp_path / 'out')
+    assert (code, error) == (130, 'stopped; the same command continues\n')
+    assert '| wide steps (missing) |' in output
+    assert {'report.md', 'runs.csv'} <= {path.name for path in (tmp_path / 'out').iterdir()}
+
+
 def test_the_time_left_is_that_of_each_run(study, tmp_path):
     folders = [RunFolder(run, tmp_path) for run in study.runs]
     put(folders[1], 2, seconds=20.0)

@@ -5,8 +5,8 @@
     python tools/study.py cifar10-seed --work-dir /elsewhere/cifar10-seed --device cuda
 
 A study is a file of configs/studies. Finished runs are kept: after an interruption, the same command continues. Each
-call ends with tables and pictures of all results so far. User errors print one line and exit with status 2. A run that
-fails is reported, the others continue, and the exit status is 1.
+call, interrupted or not, ends with tables and pictures of all results so far. User errors print one line and exit with
+status 2. A run that fails is reported, the others continue, and the exit status is 1.
 """
 
 import os
@@ -82,13 +82,16 @@ def main(args: Namespace) -> int:
     work_dir = args.work_dir or Path('work_dirs', 'studies', study.name)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the training process is ended as well
     print(f'{study.name}: {study.title}', flush=True)
+    failed, stopped = [], False
     try:
         failed = run_study(study, work_dir, PROJECT / 'tools' / 'train.py', env, lambda line: print(line, flush=True))
     except KeyboardInterrupt:
-        print('stopped; the same command continues', file=sys.stderr)
-        return 130
+        stopped = True
     print(f'\n{write_report(study, work_dir, PROJECT / "docs" / "results" / "seed")}\n')
     print(f'Results: {work_dir / "report.md"}, runs.csv and pictures')
+    if stopped:
+        print('stopped; the same command continues', file=sys.stderr)
+        return 130
     for run in failed:
         print(f'error: {run.title} failed', file=sys.stderr)
     return 1 if failed else 0
