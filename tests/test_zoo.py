@@ -107,6 +107,19 @@ def test_features(published, trained):
     assert torch.equal(classifier(IMAGE), maps[3].mean(dim=(2, 3)))
 
 
+def test_weights_of_the_first_stages(published, tmp_path):
+    own = CycleMLP('nano', out_indices=(0, 1, 2)).eval()
+    torch.save(own.state_dict(), tmp_path / 'own.pth')
+    for indices in ((0, 1, 2), (1,)):
+        model = create_model('cyclemlp_b1', tmp_path / 'own.pth', features_only=True, out_indices=indices).eval()
+        assert all(torch.equal(out, own(IMAGE)[i]) for i, out in zip(indices, model(IMAGE)))
+    with pytest.raises(InputError, match='does not fit this CycleMLP nano: missing stages.3.0'):
+        create_model('cyclemlp_b1', tmp_path / 'own.pth', features_only=True)
+    torch.save({'fc.weight': torch.zeros(2, 2)}, tmp_path / 'other.pth')
+    with pytest.raises(InputError, match='expected weights of CycleMLP nano, but .* holds another network'):
+        create_model('cyclemlp_b1', tmp_path / 'other.pth')
+
+
 def test_another_head_and_other_channels(published, trained):
     with pytest.warns(UserWarning, match='cyclemlp_b1 has no fitting head.fc, which start untrained'):
         model = create_model('cyclemlp_b1', pretrained=True, num_classes=4).eval()
@@ -143,6 +156,8 @@ def test_wrong_names_and_arguments(published, tmp_path):
         create_model('cyclemlp_b1', pretrained=True, kernel_size=5)
     with pytest.raises(InputError, match=r'expected weights of CycleMLP b2, but .*B1.pth holds nano'):
         create_model('cyclemlp_b2', pretrained=published)
+    with torch.device('meta'), pytest.raises(InputError, match='expected a device for the pretrained weights, but got'):
+        create_model('cyclemlp_b1', pretrained=True)
     with pytest.raises(InputError, match='does not exist; check the path'):
         create_model('cyclemlp_b1', pretrained=tmp_path / 'absent.pth')
 

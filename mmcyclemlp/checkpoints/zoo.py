@@ -13,13 +13,13 @@ from torch import Tensor, nn
 
 from mmcyclemlp.errors import InputError
 from mmcyclemlp.files import written_whole
-from mmcyclemlp.models import CycleMLP, CycleMLPClassifier
+from mmcyclemlp.models import ARCHS, CycleMLP, CycleMLPClassifier
 from mmcyclemlp.models.layers import inflated
 from mmcyclemlp.untrusted import download
 
 from .converting import convert, is_original
 from .reading import SCHEME, PathLike, read_checkpoint
-from .state_dicts import arch_of, check_state_dict, differences, state_dict_of
+from .state_dicts import arch_of, check_state_dict, differences, numbers_of, state_dict_of
 
 RELEASE = 'https://github.com/ShoufaChen/CycleMLP/releases/download/v0.1/'
 BUNDLED = Path(__file__).with_name('weights')
@@ -114,6 +114,10 @@ def create_model(
         classes = weights.num_classes if num_classes is None else num_classes
         model = CycleMLPClassifier(CycleMLP(weights.arch, **options), classes)
     if pretrained:
+        if next(model.parameters()).is_meta:
+            raise InputError(
+                'expected a device for the pretrained weights, but got meta, which holds none; give another'
+            )
         source = f'{SCHEME}{name}' if pretrained is True else os.fspath(pretrained)
         found = load_weights(source, options.get('kernel_size', 3))['state_dict']
         _fit_into(model, found, weights.arch, source)
@@ -196,9 +200,10 @@ def _fit_into(model: nn.Module, state_dict: Mapping[str, Tensor], arch: str, nam
     expected, weights = model.state_dict(), dict(state_dict)
     if not any(key.startswith('backbone.') for key in weights):  # of a backbone alone
         weights = {f'backbone.{key}': value for key, value in weights.items()}
-    held = arch_of({key: value for key, value in weights.items() if key.startswith('backbone.')})
-    if held != arch:
-        raise InputError(f'expected weights of CycleMLP {arch}, but {name} holds {held or "another network"}')
+    stages = numbers_of(weights)  # of the first stages alone, where a backbone has no more
+    if not stages['depths'] or any(ARCHS[arch][key][: len(value)] != value for key, value in stages.items()):
+        held = arch_of(weights) or 'another network'
+        raise InputError(f'expected weights of CycleMLP {arch}, but {name} holds {held}')
     if isinstance(model, CycleMLP):
         backbone, stem = model, 'patch_embed.proj.weight'
         weights = {key.removeprefix('backbone.'): value for key, value in weights.items()}
