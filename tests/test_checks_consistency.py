@@ -7,6 +7,8 @@ from mmcyclemlp.checks import common
 from mmcyclemlp.checks.consistency import check_batch, check_consistency
 from mmcyclemlp.errors import InputError
 
+from .helpers import NEEDS_OPERATORS
+
 NAMES = ('ant', 'bee', 'cat')
 
 
@@ -178,6 +180,19 @@ def test_the_best_is_by_a_metric_that_is_computed(scope, evaluator, wanted, give
     config.val_evaluator = [dict(type='DumpResults', out_file_path='a.pkl')]
     config.default_hooks.checkpoint.save_best = 'whatever'  # where nobody knows what is given
     check_consistency(config, 'train', 'val')
+
+
+@NEEDS_OPERATORS
+def test_the_hook_of_yolox_has_mosaics_to_end():
+    config = detection(3)
+    config.custom_hooks = [dict(type='NumClassCheckHook'), dict(type='YOLOXModeSwitchHook', num_last_epochs=5)]
+    with pytest.raises(
+        InputError, match='custom_hooks.1, YOLOXModeSwitchHook, ends the mosaics .* of CocoDataset; wrap'
+    ):
+        check_consistency(config, 'train')
+    check_consistency(config, 'val')
+    config.train_dataloader.dataset = dict(type='mmdet.MultiImageMixDataset', dataset=config.train_dataloader.dataset)
+    check_consistency(config, 'train')
 
 
 def test_windows_leave_no_gaps():

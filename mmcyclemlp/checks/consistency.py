@@ -8,7 +8,7 @@ from typing import Any, Iterator, Mapping, Optional, Sequence, Set, Tuple
 
 from mmengine import Config, registry
 
-from mmcyclemlp.config.keys import section_arguments
+from mmcyclemlp.config.keys import classes_of, section_arguments
 from mmcyclemlp.config.walk import datasets, name_of, walk
 from mmcyclemlp.errors import InputError
 
@@ -49,6 +49,7 @@ def check_consistency(config: Config, *splits: str, checkpoint: Optional[Mapping
     _check_windows(config)
     if 'train' in splits:
         _check_save_best(config)
+        _check_switch(config)
         check_batch(config, None)
 
 
@@ -180,6 +181,19 @@ def _check_save_best(config: Config) -> None:
             raise InputError(
                 f'default_hooks.checkpoint.save_best is {key}, but val_evaluator gives {some(given, 8) or "nothing"}; '
                 'set it to one of these, or to None'
+            )
+
+
+def _check_switch(config: Config) -> None:
+    """YOLOX's hook, which would end a run some epochs before its end."""
+    data = (config.get('train_dataloader') or {}).get('dataset') or {}
+    for i, hook in enumerate(config.get('custom_hooks') or ()):
+        if name_of(hook) != 'YOLOXModeSwitchHook':
+            continue
+        if not any(hasattr(kind, 'update_skip_type_keys') for kind, _ in classes_of(name_of(data), 'mmdet')):
+            raise InputError(
+                f'custom_hooks.{i}, YOLOXModeSwitchHook, ends the mosaics of a MultiImageMixDataset, but '
+                f'train_dataloader.dataset is of {name_of(data)}; wrap it in one, or leave the hook out'
             )
 
 
