@@ -202,7 +202,7 @@ def train(tool, tmp_path):
     """Train the example of docs/your_data.md that holds a sign, with a small backbone; returns as `tool` does."""
 
     def run(sign, *options):
-        (code,) = (code for code in blocks(OWN_DATA) if sign in code)
+        (code,) = (code for code in blocks(OWN_DATA) if sign in code and '_base_' in code)
         (tmp_path / 'shown.py').write_text(code.replace("'configs/", f"'{REPO / 'configs'}/"))
         (tmp_path / 'small.py').write_text(SMALL.format('shown.py'))
         options = 'train_dataloader.num_workers=0', 'val_dataloader.num_workers=0', *options

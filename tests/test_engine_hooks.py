@@ -333,6 +333,15 @@ def test_the_best_is_by_a_metric_that_the_validation_gave(tmp_path):
         hook.after_val_epoch(small_runs.runner(tmp_path, small_runs.Line()), {'multi-label/mAP': 1.0, 'loss': 2.0})
 
 
+@pytest.mark.parametrize('wanted', ['coco/bbox_mAP', 'auto'])
+def test_a_run_goes_on_where_nothing_was_found(tmp_path, wanted):
+    """CocoMetric gives nothing where a detector finds nothing, as after a first epoch of few images."""
+    hook = WholeCheckpointHook(save_best=wanted, rule='greater')
+    run = small_runs.runner(tmp_path, small_runs.Line())
+    hook.after_val_epoch(run, {})
+    assert run.message_hub.get_info('scored') == 0 and not list(tmp_path.glob('best_*'))
+
+
 @pytest.mark.parametrize('augments', [None, dict(augments=dict(type='Mixup', alpha=0.8))])
 def test_no_training_accuracy_of_mixed_labels(augments):
     head = dict(type='LinearClsHead', num_classes=2, in_channels=8)

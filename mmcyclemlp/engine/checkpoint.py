@@ -57,10 +57,10 @@ class WholeCheckpointHook(CheckpointHook):
     def after_val_epoch(self, runner, metrics: Optional[Dict[str, float]] = None) -> None:
         runner.message_hub.update_info('scored', progress(runner))
         absent = [key for key in getattr(self, 'key_indicators', ()) if key != 'auto' and key not in (metrics or {})]
-        if absent:
+        if absent and metrics:  # mmdet's metrics give nothing where nothing was found, as after a first epoch
             raise InputError(
-                f'default_hooks.checkpoint.save_best is {absent[0]}, but the validation gave '
-                f'{", ".join(metrics or ()) or "nothing"}; set it to one of these, or to None, and go on by --resume'
+                f'default_hooks.checkpoint.save_best is {absent[0]}, but the validation gave {", ".join(metrics)}; set '
+                'it to one of these, or to None, and go on by --resume'
             )
         super().after_val_epoch(runner, metrics or {})
 
