@@ -18,7 +18,7 @@ optim_wrapper = dict(
     constructor='LayerDecayOptimWrapperConstructor',
     paramwise_cfg=dict(layer_decay_rate=0.8))
 param_scheduler = [
-    dict(type='LinearLR', start_factor=0.01, by_epoch=False, end=50),
+    dict(type='LinearLR', start_factor=0.01, end=3, convert_to_iter_based=True),
     dict(type='CosineAnnealingLR', by_epoch=True, eta_min=1e-6),
 ]
 train_cfg = dict(max_epochs=30)
