@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from mmengine.hooks import Hook
-from mmengine.registry import DATA_SAMPLERS, MODELS, init_default_scope
+from mmengine.registry import DATA_SAMPLERS, MODELS, PARAM_SCHEDULERS, init_default_scope
 from mmpretrain.models.losses import CrossEntropyLoss, LabelSmoothLoss
 from PIL import Image
 
@@ -245,6 +245,21 @@ def test_imagenet_trains_under_the_authors_recipe(system, data, tmp_path):
     assert config.model.head.num_classes == 1000
     runner, row = two_iterations(config, data, tmp_path, batch_size=2)
     assert isinstance(runner.model.head.loss_module, LabelSmoothLoss) and 'train accuracy' not in row
+
+
+@pytest.mark.parametrize('batches', [1, 16])
+def test_fine_tuning_reaches_its_full_rate_with_a_few_images(batches, monkeypatch):
+    monkeypatch.setenv('DATA', 'nowhere')
+    options = dict(load_config(CONFIGS / 'cyclemlp/finetune_b1.py').param_scheduler[0])
+    kind, optimizer, reached = options.pop('type'), torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0), []
+    assert options.pop('convert_to_iter_based')
+    schedule = PARAM_SCHEDULERS.get(kind).build_iter_from_epoch(optimizer, **options, epoch_length=batches)
+    for _ in range(3 * batches):
+        reached.append(schedule.get_last_value()[0])
+        optimizer.step()
+        schedule.step()
+    assert reached[0] == pytest.approx(0.01) and reached == sorted(reached)
+    assert schedule.get_last_value() == [pytest.approx(1.0)]
 
 
 def test_the_authors_recipe():
