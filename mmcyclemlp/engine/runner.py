@@ -89,6 +89,9 @@ class ConsoleRunner(Runner):
         if isinstance(default_hooks['checkpoint'], dict) and name_of(default_hooks['checkpoint']) == 'CheckpointHook':
             default_hooks['checkpoint'] = {**default_hooks['checkpoint'], 'type': 'WholeCheckpointHook'}
         super().register_hooks(default_hooks, custom_hooks)
+        for hook in self._early_stopping():  # before the checkpoint hook, which may save after a validation
+            self._hooks.remove(hook)
+            self.register_hook(hook, 'LOW')
         if is_sharded(self.model) and any(isinstance(hook, EMAHook) for hook in self.hooks):
             raise InputError('FSDP2 cannot copy a model for EMAHook; leave the hook or model_wrapper_cfg out')
         self._end = EndHook()
@@ -192,6 +195,8 @@ class ConsoleRunner(Runner):
         if due and self.message_hub.runtime_info.get('scored') != done:
             self.logger.info('Validating first: the checkpoint was saved before its validation')
             self.val_loop.run()
+        elif any(hook.wait_count >= hook.patience for hook in self._early_stopping()):  # it has ended the run
+            self.train_loop.stop_training = True
 
     @staticmethod
     def build_dataloader(*args: Any, **kwargs: Any) -> DataLoader:

@@ -30,6 +30,7 @@ custom_hooks = [
     dict(type='CurvesHook'),
     dict(type='EarlyStoppingHook', monitor='cross_entropy/mean', rule='less', min_delta=9, patience=1)]
 """  # after the second epoch
+BEST = "default_hooks = dict(checkpoint=dict(save_best='cross_entropy/mean', rule='less'))\n"  # each epoch's
 DROP_PATH = 'model = dict(backbone=dict(drop_path_rate=0.5))\n'
 ITERATIONS = """
 train_cfg = dict(_delete_=True, by_epoch=False, max_iters=12, val_interval=4)
@@ -49,6 +50,7 @@ CONFIGS = {
     'ema': [EMA],
     'amp': ["optim_wrapper = dict(type='CpuAmpOptimWrapper')\n"],
     'accumulated': ['optim_wrapper = dict(accumulative_counts=5)\n', EARLY],
+    'early': [EARLY, BEST],
     'clipped': ['optim_wrapper = dict(clip_grad=dict(max_norm=0.1))\n'],
     'drop-path': [DROP_PATH],
     'mixup': [MIXUP],
