@@ -9,7 +9,9 @@ import pytest
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.autograd import forward_ad
 from torch.distributed.fsdp import fully_shard
+from torch.func import functional_call, jvp, vmap
 from torch.nn.utils import parametrizations, parametrize, prune
 
 from mmcyclemlp.models import CycleBlock, CycleFC, CycleMLP
@@ -210,6 +212,33 @@ def test_dynamic_quantisation_keeps_the_accuracy():
 class Mean(nn.Module):
     def forward(self, maps):
         return maps[-1].mean(dim=(2, 3))
+
+
+@pytest.mark.parametrize('side', [16, 64])  # by the branches, and by the fused form where nothing transforms
+def test_transforms_of_torch_func(side):
+    arch = dict(depths=(1, 2, 1), embed_dims=(8, 12, 16), mlp_ratios=(2, 2, 4))
+    model = CycleMLP(arch, out_indices=(2,)).double()
+    images, direction = torch.rand(2, 2, 3, side, side, dtype=torch.float64)
+    parameters = {name: value.detach() for name, value in model.named_parameters()}
+
+    def loss(parameters, image):
+        return functional_call(model, parameters, image[None])[0].square().sum()
+
+    gradients = vmap(torch.func.grad(loss), (None, 0))(parameters, images)
+    for i, image in enumerate(images):
+        expected = torch.autograd.grad(loss(dict(model.named_parameters()), image), list(model.parameters()))
+        for (name, value), right in zip(gradients.items(), expected):
+            torch.testing.assert_close(value[i], right, msg=name)
+
+    _, tangent = jvp(model, (images,), (direction,))
+    x = images.clone().requires_grad_()
+    values = model(x)[0]
+    cotangent = torch.rand_like(values)
+    adjoint = torch.autograd.grad(values, x, cotangent)[0]
+    torch.testing.assert_close((tangent[0] * cotangent).sum(), (adjoint * direction).sum())
+    with forward_ad.dual_level():
+        dual = model(forward_ad.make_dual(images, direction))[0]
+        torch.testing.assert_close(forward_ad.unpack_dual(dual).tangent, tangent[0])
 
 
 def shard(rank, rendezvous):

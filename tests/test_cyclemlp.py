@@ -9,8 +9,6 @@ import pytest
 import torch
 from mmengine.registry import MODELS
 from torch import nn
-from torch.autograd import forward_ad
-from torch.func import functional_call, grad, jvp, vmap
 
 from mmcyclemlp.checkpoints import convert, create_model
 from mmcyclemlp.checkpoints.zoo import ZOO
@@ -305,32 +303,6 @@ def test_trace_export_and_compile():
         dims = {0: Dim.DYNAMIC, 2: Dim.DYNAMIC, 3: Dim.DYNAMIC}
         program = export(model, (first,), dynamic_shapes=(dims,))
         torch.testing.assert_close(program.module()(second), expected, atol=1e-5, rtol=1e-5)
-
-
-@pytest.mark.parametrize('side', [16, 64])  # by the branches, and by the fused form where nothing transforms
-def test_transforms_of_torch_func(side):
-    model = tiny(out_indices=(2,)).double()
-    images, direction = torch.rand(2, 2, 3, side, side, dtype=torch.float64)
-    parameters = {name: value.detach() for name, value in model.named_parameters()}
-
-    def loss(parameters, image):
-        return functional_call(model, parameters, image[None])[0].square().sum()
-
-    gradients = vmap(grad(loss), (None, 0))(parameters, images)
-    for i, image in enumerate(images):
-        expected = torch.autograd.grad(loss(dict(model.named_parameters()), image), list(model.parameters()))
-        for (name, value), right in zip(gradients.items(), expected):
-            torch.testing.assert_close(value[i], right, msg=name)
-
-    _, tangent = jvp(model, (images,), (direction,))
-    x = images.clone().requires_grad_()
-    values = model(x)[0]
-    cotangent = torch.rand_like(values)
-    adjoint = torch.autograd.grad(values, x, cotangent)[0]
-    torch.testing.assert_close((tangent[0] * cotangent).sum(), (adjoint * direction).sum())
-    with forward_ad.dual_level():
-        dual = model(forward_ad.make_dual(images, direction))[0]
-        torch.testing.assert_close(forward_ad.unpack_dual(dual).tangent, tangent[0])
 
 
 def test_autocast():

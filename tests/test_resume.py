@@ -88,6 +88,14 @@ def test_a_run_that_is_told_to_stop_saves_and_goes_on_within_the_epoch(straight,
     shutil.rmtree(folder / 'stopped')
 
 
+def test_a_run_that_has_reached_its_threshold_stays_ended(straight):
+    folder, whole, args = straight('threshold')
+    assert sorted(path.name for path in whole.glob('epoch_*')) == ['epoch_1.pth']
+    shutil.copytree(whole, folder / 'ended')
+    assert end(start(folder, [*args, 'ended', '--resume'])) == 0, log(folder)
+    assert differences(whole, folder / 'ended') == []
+
+
 def told_to_stop_in_validation():
     """Send SIGTERM to this process in the validation after the second epoch, before its first batch."""
     before = ValLoop.run_iter

@@ -195,7 +195,7 @@ class ConsoleRunner(Runner):
         if due and self.message_hub.runtime_info.get('scored') != done:
             self.logger.info('Validating first: the checkpoint was saved before its validation')
             self.val_loop.run()
-        elif any(hook.wait_count >= hook.patience for hook in self._early_stopping()):  # it has ended the run
+        elif any(map(_has_ended, self._early_stopping())):
             self.train_loop.stop_training = True
 
     @staticmethod
@@ -214,6 +214,12 @@ class ConsoleRunner(Runner):
                 handler.addFilter(_is_no_noise)
                 handler.addFilter(_is_one_line)
         return logger
+
+
+def _has_ended(hook: EarlyStoppingHook) -> bool:
+    """Whether the validations that a hook has seen have ended the run."""
+    reached = hook.stopping_threshold is not None and hook.rule_map[hook.rule](hook.best_score, hook.stopping_threshold)
+    return reached or hook.wait_count >= hook.patience
 
 
 def _is_no_noise(record: logging.LogRecord) -> bool:

@@ -51,6 +51,7 @@ CONFIGS = {
     'amp': ["optim_wrapper = dict(type='CpuAmpOptimWrapper')\n"],
     'accumulated': ['optim_wrapper = dict(accumulative_counts=5)\n', EARLY],
     'early': [EARLY, BEST],
+    'threshold': [EARLY.replace('min_delta=9', 'stopping_threshold=9'), BEST],
     'clipped': ['optim_wrapper = dict(clip_grad=dict(max_norm=0.1))\n'],
     'drop-path': [DROP_PATH],
     'mixup': [MIXUP],
