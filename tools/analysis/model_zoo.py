@@ -12,7 +12,7 @@ import sys
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from os.path import relpath
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Sequence, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 # A checkout works without installation, from any folder.
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
@@ -69,7 +69,7 @@ def trained(page: Page, *tasks: str) -> Table:
     body = []
     for model, result in runs:
         run, log = result['Run'], Path(result['Run']['Training log'])
-        values = [str(result['Metrics'].get(metric, '')) for metric in metrics]
+        values = [number(metric, result['Metrics'].get(metric)) for metric in metrics]
         for metric, (least, most) in run.get('Range', {}).items():
             values[metrics.index(metric)] += f' ({least} to {most})'
         body.append(
@@ -94,6 +94,11 @@ def trained(page: Page, *tasks: str) -> Table:
         'log',
         *(('command', 'commit', 'hardware') if page.path == ZOO else ()),
     ], body
+
+
+def number(metric: str, value: Optional[float]) -> str:
+    """Accuracies have two decimals, AP and mIoU one."""
+    return '' if value is None else f'{value:.{2 if "Accuracy" in metric else 1}f}'
 
 
 def published(page: Page) -> Table:
