@@ -239,7 +239,11 @@ def guard_libraries() -> None:
 
     @functools.wraps(to_array)
     def pillow_to_array(image: Image.Image, flag: str = 'color', channel_order: str = 'bgr') -> Any:
-        return to_array(image if flag == 'unchanged' else images.eight_bits(image, _last_read), flag, channel_order)
+        if flag != 'unchanged':
+            image = images.eight_bits(image, _last_read)
+            if image.mode == 'LA':  # which mmcv would blend with a colour, where OpenCV leaves the alpha out
+                image = image.convert('L')
+        return to_array(image, flag, channel_order)
 
     mmcv.imfrombytes = mmcv.image.imfrombytes = mmcv.image.io.imfrombytes = imfrombytes
     mmcv.image.io._pillow2array = pillow_to_array

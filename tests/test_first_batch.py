@@ -23,6 +23,7 @@ WEIGHTS = REPO / 'mmcyclemlp/checkpoints/weights/digits_nano-646e2451.safetensor
 LOAD = "dict(type='LoadImageFromFile')"
 NOTHING = "dict(type='LoadAnnotations', with_bbox=False, with_label=False)"  # in the file of the other
 PACK = "dict(type='PackInputs')"
+SEG = "dict(type='PackSegInputs')"
 SEGMENTATION = f"""
 _base_ = '{REPO}/configs/cyclemlp/digit-scenes_fpn_nano.py'
 data = dict(_delete_=True, batch_size=4, num_workers=0, sampler=dict(type='DefaultSampler', shuffle=False),
@@ -154,6 +155,25 @@ def masks(tmp_path):
         (
             'model = dict(decode_head=dict(in_index=[0, 1, 5]))',
             r'model\.decode_head cannot take what it gets \(IndexError: .* gets maps of (64|32), ',
+        ),
+        (
+            "model = dict(decode_head=dict(loss_decode=dict(class_weight=[1.] * 5, avg_non_ignore=True)))",
+            r'model\.decode_head\.loss_decode cannot take what it gets \(IndexError: .*\); correct its settings$',
+        ),
+        (
+            "model = dict(data_preprocessor=dict(size=None, size_divisor=None))",
+            r'model\.data_preprocessor cannot .* \(AssertionError: only one of size and .*\); correct its settings, or',
+        ),
+        (
+            pipeline(f"{LOAD}, dict(type='LoadAnnotations'), dict(type='Resize', scale=(32, 32)), {SEG}", 'val')
+            + "\ntrain_cfg = dict(max_iters=1, val_interval=1)",
+            r'val_evaluator \(IoUMetric\) cannot compare the predictions with the annotations \(.*shape.*\); let '
+            'LoadAnnotations follow what resizes',
+        ),
+        (
+            pipeline(f"{LOAD}, dict(type='RandomResize', scale=(64, 64), ratio_range=(0.5, 2.0)), {SEG}", 'val')
+            + "\nval_dataloader['batch_size'] = 8\ntrain_cfg = dict(max_iters=1, val_interval=1)",
+            r'model\.data_preprocessor cannot .* set val_dataloader\.batch_size=1, or let the pipeline give one size',
         ),
         (
             "model = dict(test_cfg=dict(mode='windows'))\ntrain_cfg = dict(max_iters=1, val_interval=1)",

@@ -50,6 +50,14 @@ def test_sixteen_bits_are_scaled_to_eight(tmp_path, name):
         np.testing.assert_allclose(image.astype(int), expected, atol=1 if name == 'rgb.tif' else 0)
 
 
+def test_alpha_is_left_out_of_grey_as_of_colours(tmp_path):
+    alpha = np.full_like(GREY, 128)
+    for mode, bands, expected in (('LA', [GREY, alpha], GREY), ('RGBA', [GREY, GREY, GREY, alpha], GREY)):
+        Image.fromarray(np.dstack(bands), mode).save(tmp_path / f'{mode}.png')
+        for image in decoded(tmp_path / f'{mode}.png'):
+            assert np.array_equal(image, np.repeat(expected[..., None], 3, axis=2))
+
+
 @pytest.mark.parametrize('dtype', [np.float32, np.int32])
 @pytest.mark.parametrize('channels', [1, 3])
 def test_numbers_without_a_range_are_refused(tmp_path, dtype, channels):

@@ -9,6 +9,7 @@ import mmcv
 import numpy as np
 import pytest
 import torch
+from mmengine.dataset import Compose, pseudo_collate
 from mmdet.structures import DetDataSample
 from PIL import Image
 
@@ -45,6 +46,45 @@ def test_channels_come_in_the_order_of_the_training(folder, loader, order):
     item = Predictor(config, folder / 'classifier.pth')._prepare(image)
     expected = mmcv.imread(folder / 'photos/0.png', channel_order=order)
     assert np.array_equal(item['inputs'].numpy().transpose(1, 2, 0), expected)
+
+
+@pytest.mark.parametrize('channels', [1, 3])
+def test_grey_images_where_the_training_has_grey_images(folder, channels):
+    config = load_config(folder / 'segmentor.py')
+    steps = config.test_dataloader.dataset.pipeline
+    steps[0].update(color_type='grayscale', to_float32=True)
+    if channels == 1:
+        config.model.backbone.in_channels = 1
+        config.model.data_preprocessor.update(mean=[110.0], std=[57.0], bgr_to_rgb=False)
+    torch.manual_seed(0)
+    model = build(config)
+    save(folder / 'grey.pth', model)
+    predictor = Predictor(config, folder / 'grey.pth', device='cpu')
+    load = Compose([step for step in steps if step.type != 'LoadAnnotations'])
+    read = [load(dict(img_path=str(folder / f'photos/{i}.png')))['inputs'] for i in range(4)]
+    ours = [predictor._prepare(mmcv.imread(folder / f'photos/{i}.png'))['inputs'] for i in range(4)]
+    assert {(*each.shape[:1], each.dtype) for each in read + ours} == {(1, torch.float32)}
+    assert all(torch.allclose(*pair, atol=1) for pair in zip(read, ours))  # OpenCV's readers round differently
+    Image.open(folder / 'photos/0.png').convert('L').save(folder / 'grey.png')
+    (found,) = predictor(folder / 'grey.png')
+    with torch.inference_mode():
+        (expected,) = predictor.model.test_step(pseudo_collate([load(dict(img_path=str(folder / 'grey.png')))]))
+    assert torch.equal(found.pred_sem_seg.data, expected.pred_sem_seg.data)
+
+
+@pytest.mark.parametrize(
+    'steps, sentence',
+    [
+        ("[dict(type='TestTimeAug', transforms=[])]", 'has TestTimeAug; give the config without test-time augment'),
+        ("[dict(type='LoadImageFromFile', color_type='unchanged')]", 'color or grayscale of LoadImageFromFile .* unch'),
+        ("[dict(type='LoadMultiChannelImageFromFiles')]", 'LoadImageFromFile, but got LoadMultiChannelImageFromFiles'),
+    ],
+)
+def test_pipelines_that_read_otherwise_are_refused(folder, steps, sentence):
+    config = load_config(folder / 'retinanet.py')
+    config.test_dataloader.dataset.pipeline = eval(steps)
+    with pytest.raises(InputError, match=sentence):
+        Predictor(config, folder / 'retinanet.pth')
 
 
 def test_a_config_object_reads_images_as_its_path_does(folder, tmp_path):
@@ -120,6 +160,7 @@ def test_a_predictor_takes_paths_arrays_images_folders_and_videos(folder, monkey
         (np.zeros((3, 8, 8), np.uint8), r'or \[H, W\] in grey, got uint8 \[3, 8, 8\]'),
         (np.zeros((8, 8, 3), np.float32), r'got float32 \[8, 8, 3\]'),
         ([None], 'got a NoneType'),
+        (None, 'got a NoneType'),  # as cv2.imread gives for no file
     ],
 )
 def test_a_predictor_names_what_it_cannot_take(folder, monkeypatch, inputs, sentence):

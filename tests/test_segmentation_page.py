@@ -39,6 +39,8 @@ def test_the_pages_dataset_of_ones_own(dataset):
         'PhotoMetricDistortion',
         'PackSegInputs',
     ]
+    resized = [step.get('scale') for step in config.val_dataloader.dataset.pipeline]
+    assert resized == [None, config.train_dataloader.dataset.pipeline[2].scale, None, None]  # tested as trained
     check_masks(config, 'train', 'val')
     np.random.seed(0)  # the image is resized by chance, and might be smaller than the crop
     sample = DATASETS.build(config.train_dataloader.dataset)[0]

@@ -10,6 +10,7 @@ from types import FrameType
 from typing import Any, Iterator, List, Optional, Sequence, Tuple
 
 from mmcv.transforms import BaseTransform
+from mmengine.evaluator import BaseMetric
 from mmengine.optim import OptimWrapper
 from mmengine.runner import BaseLoop, Runner
 from torch import Tensor
@@ -34,6 +35,9 @@ def about_first_batch(error: BaseException) -> Optional[InputError]:
     loop = next((owner for owner in reversed(owners) if isinstance(owner, BaseLoop)), None)
     if runner is None or loop is None:
         return None
+    loader = next(
+        f'{split}_dataloader' for split in ('train', 'val', 'test') if getattr(runner, f'_{split}_loop') is loop
+    )
     text = ''.join(traceback.format_exception(error))  # that of a process that loads data is in it
     reason = ' '.join(f'{type(error).__name__}: {error}'.split())
     if re.search("out of memory|can't allocate memory|bad_alloc", reason):
@@ -49,9 +53,9 @@ def about_first_batch(error: BaseException) -> Optional[InputError]:
     steps = [i for i, frame in enumerate(frames) if frame.f_code.co_name == 'run_iter']
     told = None
     if any(frame.f_code.co_filename == dataloader.__file__ for frame in frames):
-        told = _about_pipeline(runner, loop, text)
+        told = _about_pipeline(runner, loader, text)
     elif steps and not frames[steps[0]].f_locals.get('idx') and not getattr(loop, 'iter', 0):
-        told = _about_model(runner, frames[steps[0] + 1 :], reason)
+        told = _about_model(runner, loader, frames[steps[0] + 1 :], reason)
     if told is None:
         return None
     file = Path(runner.log_dir) / 'traceback.txt'
@@ -60,14 +64,11 @@ def about_first_batch(error: BaseException) -> Optional[InputError]:
     return InputError(f'{told}; the traceback is in {file}')
 
 
-def _about_pipeline(runner: Runner, loop: BaseLoop, text: str) -> Optional[str]:
+def _about_pipeline(runner: Runner, name: str, text: str) -> Optional[str]:
     calls = re.findall(r'File "(.+)", line (\d+), in ', text.rpartition('Original Traceback')[2])
     if is_own([file for file, _ in calls]):
         return None
     reason = (re.findall(r'^[\w.]+: .+', text, re.MULTILINE) or text.split())[-1]
-    name = next(
-        f'{split}_dataloader' for split in ('train', 'val', 'test') if getattr(runner, f'_{split}_loop') is loop
-    )
     found = []
     for path, section in walk(runner.cfg[name], name):
         kinds = classes_of(str(section.get('type')), runner.cfg.get('default_scope'))
@@ -92,7 +93,7 @@ def _depths(kind: Any, calls: Sequence[Tuple[str, str]]) -> Iterator[int]:
                 yield depth
 
 
-def _about_model(runner: Runner, frames: List[FrameType], reason: str) -> Optional[str]:
+def _about_model(runner: Runner, loader: str, frames: List[FrameType], reason: str) -> Optional[str]:
     owners = [frame.f_locals.get('self') for frame in frames]
     if is_own([frame.f_code.co_filename for frame in frames]) or any(isinstance(own, OptimWrapper) for own in owners):
         return None
@@ -100,12 +101,22 @@ def _about_model(runner: Runner, frames: List[FrameType], reason: str) -> Option
     modules = [(name.removeprefix('module.'), module) for name, module in runner.model.named_modules()]
     names = {id(module): name for name, module in modules if name not in ('', 'module')}
     inner = [(names[id(owner)], frame) for owner, frame in zip(owners, frames) if id(owner) in names]
+    metric = next((type(owner).__name__ for owner in owners if isinstance(owner, BaseMetric)), None)
+    if metric:
+        of_sizes = 'let LoadAnnotations follow what resizes' if re.search('(?i)shape|size', reason) else 'correct it'
+        evaluator = loader.replace('dataloader', 'evaluator')
+        return f'{evaluator} ({metric}) cannot compare the predictions with the annotations ({reason:.200}); {of_sizes}'
     if not inner:
         return f'the model cannot take the first batch ({reason:.200}); correct its settings'
     name = inner[-1][0]
     part = name.split('.')[0]
     if part == 'data_preprocessor':
-        return f'model.{part} cannot take the first batch ({reason:.200}); let the pipeline end with {PACKING}'
+        remedy = 'correct its settings, or the pipeline'
+        if 'KeyError' in reason:
+            remedy = f'let the pipeline end with {PACKING}'
+        elif 'size in a batch' in reason:
+            remedy = f'set {loader}.batch_size=1, or let the pipeline give one size'
+        return f'model.{part} cannot take the first batch ({reason:.200}); {remedy}'
     if re.search('(?i)implementation for device|not (implemented for|compiled with)|only supports? (gpu|cuda)', reason):
         does_not = f'model.{name} does not run on this device or in this precision ({reason:.200})'
         return f'{does_not}; take another layer, or a GPU'
@@ -116,6 +127,8 @@ def _about_model(runner: Runner, frames: List[FrameType], reason: str) -> Option
         return f'{cannot}; let the pipeline load it by LoadAnnotations'
     if re.search('num_classes|Target .* is out of bounds', reason):
         return f'{cannot}; correct the labels, or its num_classes'
+    if 'loss' in name.rpartition('.')[2]:
+        return f'{cannot}; correct its settings'
     got = next(filter(None, (_channels(frame) for own, frame in inner if own.split('.')[0] == part)), None)
     shapes = re.findall(r'\d+', reason) if re.search('(?i)shape|size', reason) else None
     if shapes and not set(shapes) & set((got or '').split(', ')):

@@ -46,7 +46,7 @@ def read(inputs: Any, failed: Failed) -> Iterator[Picture]:
 
     What cannot be read goes to ``failed``; unless that raises, the rest follows.
     """
-    if isinstance(inputs, (str, os.PathLike, np.ndarray, Image.Image)):
+    if isinstance(inputs, (str, os.PathLike, np.ndarray, Image.Image)) or not isinstance(inputs, Iterable):
         inputs = [inputs]
     for given in inputs:
         try:

@@ -1,13 +1,17 @@
 """Predictions of a trained model, of any task, on images that belong to no dataset."""
 
+import inspect
 import json
 import os
+import re
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Optional, Tuple, Union
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple, Union
 
+import cv2
 import numpy as np
 import torch
+from mmcv.transforms import LoadImageFromFile
 from mmengine import Config
 from mmengine.dataset import Compose, pseudo_collate
 from mmengine.device import get_device
@@ -19,6 +23,7 @@ from mmcyclemlp.checkpoints import load_strictly, read_checkpoint, register_safe
 from mmcyclemlp.checkpoints.state_dicts import first
 from mmcyclemlp.config import load_config
 from mmcyclemlp.config.first_batch import PACKING
+from mmcyclemlp.config.keys import classes_of
 from mmcyclemlp.config.walk import dataset_sections, name_of
 from mmcyclemlp.errors import InputError
 
@@ -93,8 +98,7 @@ class Predictor:
             load_strictly(self.model, weights, checkpoint)
         names = [name_of(step) for step in self.steps]
         self.pipeline = Compose([step for step, name in zip(self.steps, names) if not name.startswith('Load')])
-        # A dataset that holds its images in memory, as CIFAR-10 and Digits do, gives them in RGB.
-        self.reads_bgr = any(name in ('LoadImageFromFile', 'LoadReadableImage') for name in names)
+        self.loader = _loader(self.steps, names, scope)
         self.batch_size = batch_size
         trained = weights if exported else weights.get('meta', {})
         names_and_colours = _classes(section, trained.get('dataset_meta'), exported is not None)
@@ -151,7 +155,12 @@ class Predictor:
             yield from self._predict(batch, failed)
 
     def _prepare(self, image: np.ndarray) -> dict:
-        pixels = image if self.reads_bgr else np.ascontiguousarray(image[..., ::-1])
+        if self.loader is None:  # a dataset that holds its images in memory, as CIFAR-10 and Digits do, has them in RGB
+            pixels = np.ascontiguousarray(image[..., ::-1])
+        else:
+            grey = self.loader.get('color_type') == 'grayscale'
+            pixels = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY) if grey else image
+            pixels = pixels.astype(np.float32) if self.loader.get('to_float32') else pixels
         item = self.pipeline(dict(img=pixels, img_shape=image.shape[:2], ori_shape=image.shape[:2]))
         if 'inputs' not in item:
             raise InputError(f'the test pipeline gives no inputs; let it end with {PACKING}')
@@ -173,6 +182,31 @@ class Predictor:
         for (picture, _), sample in zip(batch, samples):
             image = np.ascontiguousarray(picture.image[..., ::-1])
             yield self._kind.of(sample.cpu(), image, picture.source, picture.frame, self.style)
+
+
+def _loader(steps: Sequence[dict], names: Sequence[str], scope: str) -> Optional[dict]:
+    """The step of a test pipeline that reads images, which the predictor does in its place; None if there is none.
+
+    Raises:
+        InputError: it reads others than colour or grey images, or the pipeline is one of test-time augmentation.
+    """
+    if 'TestTimeAug' in names:
+        raise InputError(
+            'expected a plain test pipeline, but test_dataloader has TestTimeAug; give the config without test-time '
+            'augmentation'
+        )
+    for step, name in zip(steps, names):
+        if name.startswith('Load') and not re.search('Annotation|Proposals', name):
+            kinds = [kind for kind, _ in classes_of(name, scope)]
+            if not any(inspect.isclass(kind) and issubclass(kind, LoadImageFromFile) for kind in kinds):
+                raise InputError(f'expected a test pipeline that begins with LoadImageFromFile, but got {name}; change it')
+            if step.get('color_type', 'color') not in ('color', 'grayscale'):
+                raise InputError(
+                    f'expected color_type color or grayscale of {name} in the test pipeline, but got '
+                    f'{step["color_type"]}; change it'
+                )
+            return step
+    return None
 
 
 def build_model(config: Config, device: Optional[str] = None) -> BaseModel:
