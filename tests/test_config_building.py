@@ -104,6 +104,11 @@ def test_other_commands_say_it_too(told, tmp_path, name):
             'param_scheduler.0 cannot be built (ValueError: end should be larger than begin, but got begin=20, end=1); '
             'lower begin, or train for longer',
         ),
+        (
+            "optim_wrapper = dict(constructor='mmseg.LearningRateDecayOptimizerConstructor', paramwise_cfg=dict("
+            "num_layers=4, decay_rate=0.9, decay_type='layer_wise'))",
+            'optim_wrapper.constructor cannot be built (NotImplementedError: ); it is for other backbones; take LayerDec',
+        ),
         ("randomness = dict(seed='x')", 'the config cannot be built (TypeError: Cannot cast'),
         (
             'train_dataloader = dict(batch_size=5000, drop_last=True)',

@@ -291,6 +291,13 @@ def test_a_model_of_two_stages_is_refused(folder, monkeypatch):
         mmcyclemlp.export(Predictor('maskrcnn.py', 'maskrcnn.pth', 'cpu'), 'maskrcnn.onnx')
 
 
+def test_a_head_that_needs_more_than_features_is_refused(folder, monkeypatch):
+    predictor = Predictor(load_config(folder / 'segmentor.py'), folder / 'segmentor.pth', 'cpu')
+    predictor.model.decode_head.forward = lambda x, batch_data_samples: x  # as Mask2Former's
+    with pytest.raises(InputError, match='FPNHead needs x, batch_data_samples; export its backbone'):
+        mmcyclemlp.export(predictor, folder / 'm.onnx')
+
+
 class Deformed(torch.nn.Module):
     """An operator that ONNX has, and OpenVINO does not read."""
 

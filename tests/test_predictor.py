@@ -15,6 +15,7 @@ from PIL import Image
 
 from mmcyclemlp.config import load_config
 from mmcyclemlp.errors import InputError
+from mmcyclemlp.export.graph import prepared
 from mmcyclemlp.inference.predictor import Predictor
 
 from . import small_models
@@ -70,6 +71,7 @@ def test_grey_images_where_the_training_has_grey_images(folder, channels):
     with torch.inference_mode():
         (expected,) = predictor.model.test_step(pseudo_collate([load(dict(img_path=str(folder / 'grey.png')))]))
     assert torch.equal(found.pred_sem_seg.data, expected.pred_sem_seg.data)
+    assert prepared(predictor)['channels'] == 'grey'  # of an exported file
 
 
 @pytest.mark.parametrize(

@@ -47,12 +47,22 @@ def about_config(error: BaseException) -> Optional[InputError]:
     called = [frame.f_code.co_filename for frame in frames[builders[-1] + 1 :]]
     if is_own(called):
         return None
-    kinds = [frame.f_locals['cfg'].get('type') for frame in frames if frame.f_code.co_name == 'build_from_cfg']
-    places = [path for kind in reversed(kinds) for path, section in walk(config) if section.get('type') == kind]
+    kinds = [frame.f_locals['cfg'].get('type') for frame in frames if frame.f_code.co_name == 'build_from_cfg'][::-1]
+    # mmengine builds it, and calls it later.
+    kinds += [frame.f_locals['constructor_type'] for frame in frames if 'constructor_type' in frame.f_locals]
+    places = [
+        path if key == 'type' else f'{path}.{key}'
+        for kind in kinds
+        for path, section in walk(config)
+        for key in ('type', 'constructor')
+        if kind and section.get(key) == kind
+    ]
     reason = ' '.join(str(error).split())
     place = next(filter(None, places), 'the config')
     # As after max_epochs=1 on the command line, where a warm-up takes 20 of them.
     remedy = 'lower begin, or train for longer' if 'end should be larger than begin' in reason else 'correct it'
+    if place.endswith('.constructor') and isinstance(error, NotImplementedError):
+        remedy = 'it is for other backbones; take LayerDecayOptimWrapperConstructor'
     return InputError(f'{place} cannot be built ({type(error).__name__}: {reason:.200}); {remedy}')
 
 

@@ -57,7 +57,7 @@ def prepared(predictor: Predictor) -> Dict[str, Any]:
     return dict(
         task=predictor.scope,
         prepare=[step for step in predictor.steps if not name_of(step).startswith(('Load', 'Pack'))],
-        channels='RGB' if flips == predictor.reads_bgr else 'BGR',
+        channels='grey' if predictor.reads == 'grey' else 'RGB' if flips == (predictor.reads == 'bgr') else 'BGR',
         mean=preprocessor.mean.flatten().tolist() if normalises else [0.0],
         std=preprocessor.std.flatten().tolist() if normalises else [1.0],
         pad_size_divisor=getattr(preprocessor, 'pad_size_divisor', 1),

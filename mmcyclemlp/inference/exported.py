@@ -1,5 +1,6 @@
 """Exported models: files that onnxruntime or OpenVINO runs, in the place of a model's network."""
 
+import inspect
 import json
 import os
 from importlib import import_module
@@ -88,6 +89,13 @@ def head_of(model: BaseModel, scope: str) -> nn.Module:
         raise InputError(
             'expected a classifier, a detector of one stage or a segmentor with one head, but the config has '
             f'a {type(model).__name__}; export its backbone by mmcyclemlp.export(model.backbone, FILE)'
+        )
+    arguments = inspect.signature(head.forward).parameters.values()
+    needed = [each.name for each in arguments if each.default is each.empty and each.kind is each.POSITIONAL_OR_KEYWORD]
+    if len(needed) > 1:  # as in Mask2Former and DETR
+        raise InputError(
+            f'expected a head that takes features alone, but {type(head).__name__} needs {", ".join(needed)}; export its '
+            'backbone by mmcyclemlp.export(model.backbone, FILE)'
         )
     return head
 

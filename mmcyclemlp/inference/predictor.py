@@ -39,6 +39,7 @@ TASKS = dict(
     mmpretrain=('classification', 'Classification'),
     mmseg=('segmentation', 'Segmentation'),
 )
+CONVERSIONS = dict(rgb=cv2.COLOR_BGR2RGB, grey=cv2.COLOR_BGR2GRAY)
 
 
 class Predictor:
@@ -113,6 +114,14 @@ class Predictor:
         return self.style.classes
 
     @property
+    def reads(self) -> str:
+        """What the pipeline gets of an image: ``bgr``, ``grey``, or ``rgb`` where a dataset holds its images in memory, as
+        CIFAR-10 and Digits do."""
+        if self.loader is None:
+            return 'rgb'
+        return 'grey' if self.loader.get('color_type') == 'grayscale' else 'bgr'
+
+    @property
     def drawn_as(self) -> Dict[str, str]:
         """What is drawn in place of the names that no font of this machine can write."""
         names = self.classes or ()
@@ -155,12 +164,9 @@ class Predictor:
             yield from self._predict(batch, failed)
 
     def _prepare(self, image: np.ndarray) -> dict:
-        if self.loader is None:  # a dataset that holds its images in memory, as CIFAR-10 and Digits do, has them in RGB
-            pixels = np.ascontiguousarray(image[..., ::-1])
-        else:
-            grey = self.loader.get('color_type') == 'grayscale'
-            pixels = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY) if grey else image
-            pixels = pixels.astype(np.float32) if self.loader.get('to_float32') else pixels
+        pixels = cv2.cvtColor(image, CONVERSIONS[self.reads]) if self.reads in CONVERSIONS else image
+        if self.loader and self.loader.get('to_float32'):
+            pixels = pixels.astype(np.float32)
         item = self.pipeline(dict(img=pixels, img_shape=image.shape[:2], ori_shape=image.shape[:2]))
         if 'inputs' not in item:
             raise InputError(f'the test pipeline gives no inputs; let it end with {PACKING}')
