@@ -21,6 +21,11 @@ class RunStopped(Exception):
         super().__init__(f'stopped by {signal.Signals(number).name}; saved to {path}, and --resume goes on from there')
 
 
+def named(error: BaseException) -> str:
+    """An error in one line: its kind, and what it says, if anything."""
+    return ' '.join(f'{type(error).__name__}: {error}'.split()).removesuffix(':')
+
+
 def tell(error: InputError) -> None:
     """Print ``error: <sentence>`` to stderr."""
     try:

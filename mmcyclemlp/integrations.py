@@ -10,6 +10,7 @@ from typing import Any, Callable, Dict, Optional, Set
 
 from mmengine.config.utils import MODULE2PACKAGE
 
+from .errors import named
 from .files import PROJECT
 
 
@@ -37,7 +38,7 @@ def _attempt(name: str, action: Callable[[], None]) -> None:
     try:
         action()
     except (AttributeError, ImportError, OSError, TypeError, ValueError) as error:
-        warnings.warn(f'{name} does not know the models of mmcyclemlp ({type(error).__name__}: {error})', stacklevel=2)
+        warnings.warn(f'{name} does not know the models of mmcyclemlp ({named(error)})', stacklevel=2)
 
 
 class _Afterwards(MetaPathFinder):

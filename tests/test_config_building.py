@@ -107,7 +107,7 @@ def test_other_commands_say_it_too(told, tmp_path, name):
         (
             "optim_wrapper = dict(constructor='mmseg.LearningRateDecayOptimizerConstructor', paramwise_cfg=dict("
             "num_layers=4, decay_rate=0.9, decay_type='layer_wise'))",
-            'optim_wrapper.constructor cannot be built (NotImplementedError: ); it is for other backbones; take LayerDec',
+            'optim_wrapper.constructor cannot be built (NotImplementedError); it is for other backbones; take LayerDec',
         ),
         ("randomness = dict(seed='x')", 'the config cannot be built (TypeError: Cannot cast'),
         (

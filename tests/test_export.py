@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+import torch.nn.functional as F
 import torchvision
 from PIL import Image
 
@@ -296,6 +297,25 @@ def test_a_head_that_needs_more_than_features_is_refused(folder, monkeypatch):
     predictor.model.decode_head.forward = lambda x, batch_data_samples: x  # as Mask2Former's
     with pytest.raises(InputError, match='FPNHead needs x, batch_data_samples; export its backbone'):
         mmcyclemlp.export(predictor, folder / 'm.onnx')
+
+
+def test_a_detector_of_another_kind_is_refused(folder, monkeypatch):
+    predictor = Predictor(load_config(folder / 'retinanet.py'), folder / 'retinanet.pth', 'cpu')
+    monkeypatch.setattr('mmdet.models.SingleStageDetector', type('Other', (), {}))
+    with pytest.raises(InputError, match='a detector of one stage or .* has a RetinaNet; export its backbone'):
+        mmcyclemlp.export(predictor, folder / 'm.onnx')
+
+
+class Halved(torch.nn.Module):
+    """A map upsampled by two beside the one before, as in the necks of RTMDet and YOLOX."""
+
+    def forward(self, x):
+        return F.interpolate(F.avg_pool2d(x, 2), scale_factor=2.0) + x
+
+
+def test_a_network_of_even_sizes_is_compared_at_these(tmp_path):
+    differences = mmcyclemlp.export(Halved(), tmp_path / 'm.onnx')
+    assert [d.shape for d in differences] == [(1, 224, 224), (2, 192, 256), (1, 320, 256), (3, 96, 128), (1, 256, 352)]
 
 
 class Deformed(torch.nn.Module):

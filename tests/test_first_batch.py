@@ -157,16 +157,16 @@ def masks(tmp_path):
             r'model\.decode_head cannot take what it gets \(IndexError: .* gets maps of (64|32), ',
         ),
         (
-            "model = dict(decode_head=dict(loss_decode=dict(class_weight=[1.] * 5, avg_non_ignore=True)))",
+            'model = dict(decode_head=dict(loss_decode=dict(class_weight=[1.] * 5, avg_non_ignore=True)))',
             r'model\.decode_head\.loss_decode cannot take what it gets \(IndexError: .*\); correct its settings$',
         ),
         (
-            "model = dict(data_preprocessor=dict(size=None, size_divisor=None))",
+            'model = dict(data_preprocessor=dict(size=None, size_divisor=None))',
             r'model\.data_preprocessor cannot .* \(AssertionError: only one of size and .*\); correct its settings, or',
         ),
         (
             pipeline(f"{LOAD}, dict(type='LoadAnnotations'), dict(type='Resize', scale=(32, 32)), {SEG}", 'val')
-            + "\ntrain_cfg = dict(max_iters=1, val_interval=1)",
+            + '\ntrain_cfg = dict(max_iters=1, val_interval=1)',
             r'val_evaluator \(IoUMetric\) cannot compare the predictions with the annotations \(.*shape.*\); let '
             'LoadAnnotations follow what resizes',
         ),

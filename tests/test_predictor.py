@@ -9,8 +9,8 @@ import mmcv
 import numpy as np
 import pytest
 import torch
-from mmengine.dataset import Compose, pseudo_collate
 from mmdet.structures import DetDataSample
+from mmengine.dataset import Compose, pseudo_collate
 from PIL import Image
 
 from mmcyclemlp.config import load_config
@@ -77,7 +77,7 @@ def test_grey_images_where_the_training_has_grey_images(folder, channels):
 @pytest.mark.parametrize(
     'steps, sentence',
     [
-        ("[dict(type='TestTimeAug', transforms=[])]", 'has TestTimeAug; give the config without test-time augment'),
+        ("[dict(type='TestTimeAug', transforms=[])]", 'but got RetinaNet; wrap it as docs/segmentation.md shows, or'),
         ("[dict(type='LoadImageFromFile', color_type='unchanged')]", 'color or grayscale of LoadImageFromFile .* unch'),
         ("[dict(type='LoadMultiChannelImageFromFiles')]", 'LoadImageFromFile, but got LoadMultiChannelImageFromFiles'),
     ],
@@ -87,6 +87,35 @@ def test_pipelines_that_read_otherwise_are_refused(folder, steps, sentence):
     config.test_dataloader.dataset.pipeline = eval(steps)
     with pytest.raises(InputError, match=sentence):
         Predictor(config, folder / 'retinanet.pth')
+
+
+@pytest.mark.parametrize('batch_size', [1, 2])
+def test_test_time_augmentation(folder, batch_size):
+    config = load_config(folder / 'segmentor.py')
+    read, resize, annotate, pack = config.test_dataloader.dataset.pipeline
+    flips = [dict(type='RandomFlip', prob=prob, direction='horizontal') for prob in (0.0, 1.0)]
+    views = dict(type='TestTimeAug', transforms=[[resize], flips, [annotate], [pack]])
+    plain = Predictor(config, folder / 'segmentor.pth', 'cpu')
+    averaged = config.copy()
+    averaged.test_dataloader = dict(dataset={**config.test_dataloader.dataset, 'pipeline': [read, views]})
+    averaged.model = dict(type='SegTTAModel', module=config.model)
+    averaged = Predictor(averaged, folder / 'segmentor.pth', 'cpu', batch_size)
+    images = [folder / f'photos/{i}.png' for i in (0, 1, 2)]
+    for path, one, both in zip(images, plain(images), averaged(images)):
+        mirrored = plain._prepare(np.ascontiguousarray(mmcv.imread(path)[:, ::-1]))
+        (other,) = plain.model.test_step(pseudo_collate([mirrored]))
+        mean = one.seg_logits.data.softmax(0) + other.seg_logits.data.flip(2).softmax(0)
+        assert torch.equal(both.pred_sem_seg.data[0], mean.argmax(0)), path
+
+
+def test_what_a_pipeline_lacks_is_told(folder, monkeypatch):
+    predictor = Predictor(load_config(folder / 'retinanet.py'), folder / 'retinanet.pth')
+    predictor.pipeline.transforms[-1].meta_keys = ('img_id', 'scale_factor')
+    with pytest.raises(InputError, match=r"png \(KeyError: 'img_shape'\); let the test pipeline give .* meta_keys"):
+        predictor(folder / 'photos/0.png')
+    monkeypatch.setattr(predictor.model, 'predict', lambda *args: {}['own'])
+    with pytest.raises(KeyError, match='own'):
+        predictor(folder / 'photos/0.png')
 
 
 def test_a_config_object_reads_images_as_its_path_does(folder, tmp_path):
@@ -184,7 +213,7 @@ def test_one_failure_does_not_fail_its_batch(folder):
     predictor.model.test_step = fails
     prepare = predictor._prepare
 
-    def mark(image):
+    def mark(image, source):
         item = prepare(image)
         item['data_samples'].set_metainfo(dict(fails=bool((image == 7).all())))
         return item

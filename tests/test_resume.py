@@ -7,6 +7,7 @@ import signal
 import socket
 import struct
 import subprocess
+import sys
 import time
 import zipfile
 
@@ -260,6 +261,19 @@ def test_a_second_signal_ends_the_process_at_once(monkeypatch):
             signal.raise_signal(signal.SIGTERM)
             assert ended == ([143] if after == 5 else [])
     assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_a_pool_of_a_metric_ends_its_processes():
+    # mmdet's VOCMetric starts one. It ends them by SIGTERM, of which they inherit how the run takes it.
+    code = """
+from multiprocessing import Pool
+from mmcyclemlp.engine.checkpoint import EndHook
+with EndHook().listening():
+    for _ in range(10):
+        with Pool(4) as pool:
+            pool.map(abs, [1, 2])
+"""
+    subprocess.run([sys.executable, '-c', code], cwd=REPO, check=True, timeout=120)
 
 
 @pytest.mark.parametrize(

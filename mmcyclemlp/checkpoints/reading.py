@@ -16,7 +16,7 @@ import torch
 from mmengine.runner import CheckpointLoader
 from mmengine.runner import checkpoint as mmengine_checkpoint
 
-from mmcyclemlp.errors import InputError
+from mmcyclemlp.errors import InputError, named
 from mmcyclemlp.pickles import settled, torch_globals
 from mmcyclemlp.untrusted import check_regular, download, guard_libraries, parse_json
 
@@ -118,9 +118,7 @@ def _load_from_named(loader: Callable) -> Callable:
         try:
             return loader(filename, map_location)
         except (AttributeError, ImportError, LookupError, OSError, TypeError) as error:
-            raise InputError(
-                f'could not find {filename} ({type(error).__name__}: {error}); check the name, or give a file'
-            ) from error
+            raise InputError(f'could not find {filename} ({named(error)}); check the name, or give a file') from error
 
     return load_from_named
 

@@ -10,7 +10,7 @@ from mmengine import Config
 from mmengine.registry import DefaultScope
 
 from mmcyclemlp import untrusted
-from mmcyclemlp.errors import InputError
+from mmcyclemlp.errors import InputError, named
 
 from .keys import classes_of, no_class, unknown_key
 from .walk import walk
@@ -57,13 +57,13 @@ def about_config(error: BaseException) -> Optional[InputError]:
         for key in ('type', 'constructor')
         if kind and section.get(key) == kind
     ]
-    reason = ' '.join(str(error).split())
+    reason = named(error)
     place = next(filter(None, places), 'the config')
     # As after max_epochs=1 on the command line, where a warm-up takes 20 of them.
     remedy = 'lower begin, or train for longer' if 'end should be larger than begin' in reason else 'correct it'
     if place.endswith('.constructor') and isinstance(error, NotImplementedError):
         remedy = 'it is for other backbones; take LayerDecayOptimWrapperConstructor'
-    return InputError(f'{place} cannot be built ({type(error).__name__}: {reason:.200}); {remedy}')
+    return InputError(f'{place} cannot be built ({reason:.200}); {remedy}')
 
 
 def is_own(called: Sequence[str]) -> bool:

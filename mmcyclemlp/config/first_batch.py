@@ -16,7 +16,7 @@ from mmengine.runner import BaseLoop, Runner
 from torch import Tensor
 from torch.utils.data import dataloader
 
-from mmcyclemlp.errors import InputError
+from mmcyclemlp.errors import InputError, named
 
 from .building import is_own
 from .keys import classes_of
@@ -39,7 +39,7 @@ def about_first_batch(error: BaseException) -> Optional[InputError]:
         f'{split}_dataloader' for split in ('train', 'val', 'test') if getattr(runner, f'_{split}_loop') is loop
     )
     text = ''.join(traceback.format_exception(error))  # that of a process that loads data is in it
-    reason = ' '.join(f'{type(error).__name__}: {error}'.split())
+    reason = named(error)
     if re.search("out of memory|can't allocate memory|bad_alloc", reason):
         return InputError(
             f'a batch of {loop.dataloader.batch_size} images needs more memory than there is; lower batch_size or the '
@@ -125,6 +125,8 @@ def _about_model(runner: Runner, loader: str, frames: List[FrameType], reason: s
         return f'{cannot}; take larger images, for its maps are too small'
     if re.search("no attribute '(_gt_|gt_|bboxes|labels|masks)", reason):
         return f'{cannot}; let the pipeline load it by LoadAnnotations'
+    if 'KeyError' in reason:
+        return f'{cannot}; let the pipeline give it, such as by meta_keys of its last step'
     if re.search('num_classes|Target .* is out of bounds', reason):
         return f'{cannot}; correct the labels, or its num_classes'
     if 'loss' in name.rpartition('.')[2]:

@@ -16,7 +16,7 @@ from mmengine.logging import MMLogger
 
 from mmcyclemlp.checkpoints import register_safe_loader
 from mmcyclemlp.dependencies import LIBRARIES, check_library
-from mmcyclemlp.errors import InputError
+from mmcyclemlp.errors import InputError, named
 from mmcyclemlp.files import PROJECT
 from mmcyclemlp.untrusted import read_text
 
@@ -137,9 +137,7 @@ def _read(path: Path) -> Config:
         raise InputError(f'{path} inherits from {base}, which does not exist; correct its _base_') from error
     # What a wrong config raises; RuntimeError if its bases are of mmengine's other kind, with read_base.
     except (AttributeError, KeyError, NameError, RuntimeError, TypeError, ValueError) as error:
-        raise InputError(
-            f'{_culprit(error, path)} cannot be read ({type(error).__name__}: {error}); correct the config'
-        ) from error
+        raise InputError(f'{_culprit(error, path)} cannot be read ({named(error)}); correct the config') from error
     finally:
         # The libraries announce at import that a hosted service of their authors is not installed.
         print(''.join(line for line in output.getvalue().splitlines(True) if 'OneDL' not in line), end='')

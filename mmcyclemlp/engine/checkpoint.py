@@ -14,6 +14,7 @@ from mmengine.dist import all_reduce, get_world_size, is_main_process
 from mmengine.hooks import CheckpointHook, EMAHook, Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import IterBasedTrainLoop
+from torch.utils.data import get_worker_info
 
 from mmcyclemlp.errors import InputError, RunStopped
 from mmcyclemlp.files import written_whole
@@ -168,7 +169,10 @@ class EndHook(Hook):
         process, before = os.getpid(), {}
 
         def take(number: int, frame: Any) -> None:
-            if os.getpid() != process:  # one that loads data, see Obedient
+            if os.getpid() != process:  # a child, by fork: one that loads data, see Obedient, or one of a metric's pool
+                if number == signal.SIGTERM and get_worker_info() is None:  # by which a pool ends its own
+                    signal.signal(number, before[number])
+                    os.kill(os.getpid(), number)
                 return
             if not self._signal:
                 self._signal, self._since = number, time.monotonic()

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 from mmcyclemlp.checkpoints import check_any_fits, check_fits, load_strictly, register_safe_loader, unwrapped
 from mmcyclemlp.config.walk import name_of
 from mmcyclemlp.dependencies import import_yapf
-from mmcyclemlp.errors import InputError
+from mmcyclemlp.errors import InputError, named
 
 from .checkpoint import EndHook, Obedient, progress, run_of
 from .randomness import RandomStatesHook
@@ -136,7 +136,7 @@ class ConsoleRunner(Runner):
             raise
         except (AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
             raise InputError(
-                f'{filename} holds a state from which this run cannot be resumed ({type(error).__name__}: {error}); '
+                f'{filename} holds a state from which this run cannot be resumed ({named(error)}); '
                 f'give another checkpoint, or start from its weights by --cfg-options load_from={filename}'
             ) from error
         self._check_optimizers(filename)

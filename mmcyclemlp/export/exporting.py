@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.fx.experimental import _config as symbolic
 
-from mmcyclemlp.errors import InputError
+from mmcyclemlp.errors import InputError, named
 from mmcyclemlp.files import make_folder
 from mmcyclemlp.inference.exported import KEY, Exported, library
 from mmcyclemlp.inference.predictor import Predictor
@@ -75,7 +75,7 @@ def export(
     with _export_errors():
         graph = Graph(source)
     graph.meta['precision'] = precision
-    compared: Iterable[Tensor] = noise(graph.channels)
+    compared: Iterable[Tensor] = noise(graph.channels, graph.divisor)
     if calibration is not None:
         calibration = iter(calibration)
         compared = list(islice(calibration, len(SHAPES)))
@@ -85,7 +85,8 @@ def export(
     with tempfile.TemporaryDirectory(dir=out.parent) as folder, any_size(), warnings.catch_warnings():
         warnings.simplefilter('ignore')  # of the exporters about themselves
         run = write(graph, Path(folder, out.name), calibration)
-        differences = compare(graph, run, compared) if check_parity else []
+        with _export_errors():
+            differences = compare(graph, run, compared) if check_parity else []
         if differences:
             print(table(differences))
             check(differences, precision)
@@ -199,9 +200,8 @@ def _export_errors() -> Iterator[None]:
     except InputError:
         raise
     except Exception as error:  # of any kind: OpenVINO, for one, has its own
-        reason = ' '.join(str(error).split())[:300]
         raise InputError(
-            f'could not export the model ({type(error).__name__}: {reason}); export a part of it, such as its backbone'
+            f'could not export the model ({named(error):.300}); export a part of it, such as its backbone'
         ) from error
     finally:
         logging.disable(before)

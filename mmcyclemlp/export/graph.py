@@ -22,6 +22,7 @@ class Graph(nn.Module):
 
     A classifier gives logits [B, classes], a segmentor logits [B, classes, H, W], a detector of one stage its raw maps,
     and any other module what it returns. ``meta`` says how images are prepared; ``outputs`` are the tensors' names.
+    Height and width are any, or multiples of ``divisor``.
     """
 
     def __init__(self, source: Union[Predictor, nn.Module]):
@@ -36,6 +37,11 @@ class Graph(nn.Module):
         self.channels = next((m.in_channels for m in self.model.modules() if hasattr(m, 'in_channels')), 3)
         self.eval().requires_grad_(False)
         outs = self.model(torch.zeros(1, self.channels, 64, 64), **self.mode)
+        self.divisor = 1
+        try:
+            self.model(torch.zeros(1, self.channels, 65, 97), **self.mode)
+        except RuntimeError:  # as of necks that upsample maps by two; in use, images are padded
+            self.divisor = 32
         if self.scope == 'mmdet':
             self.meta['kinds'] = len(outs)
             self.outputs = [f'{kind}_{level}' for kind, maps in zip(KINDS, outs) for level in range(len(maps))]

@@ -28,10 +28,11 @@ class Difference(NamedTuple):
     decided: float
 
 
-def noise(channels: int) -> Iterator[Tensor]:
-    """Random images of all ``SHAPES``."""
+def noise(channels: int, divisor: int = 1) -> Iterator[Tensor]:
+    """Random images of all ``SHAPES``, or of the next sizes that ``divisor`` divides."""
     random = torch.Generator().manual_seed(0)
-    for batch, height, width in SHAPES:
+    for batch, *sides in SHAPES:
+        height, width = (side + -side % divisor for side in sides)
         yield torch.randn(batch, channels, height, width, generator=random)
 
 

@@ -85,6 +85,10 @@ class Exported:
 def head_of(model: BaseModel, scope: str) -> nn.Module:
     """The head that tells what the outputs of a model mean; InputError for a model without one such head."""
     head = getattr(model, dict(mmpretrain='head', mmdet='bbox_head', mmseg='decode_head')[scope], None)
+    if scope == 'mmdet':
+        from mmdet.models import SingleStageDetector
+
+        head = head if isinstance(model, SingleStageDetector) else None
     if not hasattr(head, 'num_classes'):
         raise InputError(
             'expected a classifier, a detector of one stage or a segmentor with one head, but the config has '
@@ -94,8 +98,8 @@ def head_of(model: BaseModel, scope: str) -> nn.Module:
     needed = [each.name for each in arguments if each.default is each.empty and each.kind is each.POSITIONAL_OR_KEYWORD]
     if len(needed) > 1:  # as in Mask2Former and DETR
         raise InputError(
-            f'expected a head that takes features alone, but {type(head).__name__} needs {", ".join(needed)}; export its '
-            'backbone by mmcyclemlp.export(model.backbone, FILE)'
+            f'expected a head that takes features alone, but {type(head).__name__} needs {", ".join(needed)}; export '
+            'its backbone by mmcyclemlp.export(model.backbone, FILE)'
         )
     return head
 

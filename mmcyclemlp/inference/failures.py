@@ -2,6 +2,7 @@
 
 import os
 import re
+import traceback
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Iterator, Optional
@@ -9,7 +10,8 @@ from typing import Iterator, Optional
 import cv2
 import torch
 
-from mmcyclemlp.errors import InputError
+from mmcyclemlp.config.building import is_own
+from mmcyclemlp.errors import InputError, named
 
 # What pipelines, models and drawing raise for a single image. Others are faults of the program and keep a traceback.
 OF_AN_IMAGE = (AssertionError, ArithmeticError, IndexError, MemoryError, RuntimeError, ValueError, cv2.error)
@@ -28,14 +30,19 @@ def about(source: str) -> Iterator[None]:
     except OF_AN_IMAGE as error:
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        reason = ' '.join(str(error).split())[:200]
+        reason = named(error)[:200]
         if isinstance(error, MemoryError) or re.search('memory|bad_alloc', reason, re.IGNORECASE):
             raise InputError(
                 f'could not predict on {source}: it needs more memory than this machine has left; make the image '
                 'smaller, or resize it in the test pipeline'
             ) from error
+        raise InputError(f'could not predict on {source} ({reason}); check the image, or leave it out') from error
+    except (AttributeError, KeyError, TypeError) as error:
+        if is_own([frame.f_code.co_filename for frame, _ in traceback.walk_tb(error.__traceback__)]):
+            raise
         raise InputError(
-            f'could not predict on {source} ({type(error).__name__}: {reason}); check the image, or leave it out'
+            f'could not predict on {source} ({named(error):.200}); let the test pipeline give what the model needs, '
+            'such as by meta_keys of its last step'
         ) from error
 
 

@@ -15,7 +15,7 @@ from mmcv.transforms import LoadImageFromFile
 from mmengine import Config
 from mmengine.dataset import Compose, pseudo_collate
 from mmengine.device import get_device
-from mmengine.model import BaseModel, revert_sync_batchnorm
+from mmengine.model import BaseModel, BaseTTAModel, revert_sync_batchnorm
 from mmengine.registry import DATASETS, MODELS, init_default_scope
 from mmengine.structures import BaseDataElement
 
@@ -98,7 +98,12 @@ class Predictor:
         else:
             load_strictly(self.model, weights, checkpoint)
         names = [name_of(step) for step in self.steps]
-        self.pipeline = Compose([step for step, name in zip(self.steps, names) if not name.startswith('Load')])
+        if 'TestTimeAug' in names and not isinstance(self.model, BaseTTAModel):
+            raise InputError(
+                'expected a model of test-time augmentation for the TestTimeAug of test_dataloader, but got '
+                f'{type(self.model).__name__}; wrap it as docs/segmentation.md shows, or give a plain test pipeline'
+            )
+        self.pipeline = Compose(_without_loading(self.steps))
         self.loader = _loader(self.steps, names, scope)
         self.batch_size = batch_size
         trained = weights if exported else weights.get('meta', {})
@@ -115,8 +120,8 @@ class Predictor:
 
     @property
     def reads(self) -> str:
-        """What the pipeline gets of an image: ``bgr``, ``grey``, or ``rgb`` where a dataset holds its images in memory, as
-        CIFAR-10 and Digits do."""
+        """What the pipeline gets of an image: ``bgr``, ``grey``, or ``rgb`` where a dataset holds its images in memory,
+        as CIFAR-10 and Digits do."""
         if self.loader is None:
             return 'rgb'
         return 'grey' if self.loader.get('color_type') == 'grayscale' else 'bgr'
@@ -152,22 +157,23 @@ class Predictor:
         for picture in read(inputs, failed):
             try:
                 with about(picture.name):
-                    item = self._prepare(picture.image)
+                    item = self._prepare(picture.image, picture.source)
             except InputError as error:
                 failed(error)
                 continue
-            if batch and (len(batch) == self.batch_size or batch[0][1]['inputs'].shape != item['inputs'].shape):
+            if batch and (len(batch) == self.batch_size or _sizes(batch[0][1]) != _sizes(item)):
                 yield from self._predict(batch, failed)
                 batch = []
             batch.append((picture, item))
         if batch:
             yield from self._predict(batch, failed)
 
-    def _prepare(self, image: np.ndarray) -> dict:
+    def _prepare(self, image: np.ndarray, source: Optional[str] = None) -> dict:
         pixels = cv2.cvtColor(image, CONVERSIONS[self.reads]) if self.reads in CONVERSIONS else image
         if self.loader and self.loader.get('to_float32'):
             pixels = pixels.astype(np.float32)
-        item = self.pipeline(dict(img=pixels, img_shape=image.shape[:2], ori_shape=image.shape[:2]))
+        size = image.shape[:2]
+        item = self.pipeline(dict(img=pixels, img_path=source, img_shape=size, ori_shape=size))
         if 'inputs' not in item:
             raise InputError(f'the test pipeline gives no inputs; let it end with {PACKING}')
         return item
@@ -190,22 +196,35 @@ class Predictor:
             yield self._kind.of(sample.cpu(), image, picture.source, picture.frame, self.style)
 
 
+def _without_loading(steps: Sequence[dict]) -> List[dict]:
+    """The steps of a pipeline that neither read an image nor its annotations, also within test-time augmentation."""
+    kept = [step for step in steps if not name_of(step).startswith('Load')]
+    for i, step in enumerate(kept):
+        if name_of(step) == 'TestTimeAug':
+            inner = filter(None, map(_without_loading, step['transforms']))
+            kept[i] = {**step, 'transforms': list(inner)}
+    return kept
+
+
+def _sizes(item: dict) -> List[torch.Size]:
+    """Of an image, or of its views in test-time augmentation."""
+    views = item['inputs'] if isinstance(item['inputs'], list) else [item['inputs']]
+    return [view.shape for view in views]
+
+
 def _loader(steps: Sequence[dict], names: Sequence[str], scope: str) -> Optional[dict]:
     """The step of a test pipeline that reads images, which the predictor does in its place; None if there is none.
 
     Raises:
-        InputError: it reads others than colour or grey images, or the pipeline is one of test-time augmentation.
+        InputError: it reads others than colour or grey images.
     """
-    if 'TestTimeAug' in names:
-        raise InputError(
-            'expected a plain test pipeline, but test_dataloader has TestTimeAug; give the config without test-time '
-            'augmentation'
-        )
     for step, name in zip(steps, names):
         if name.startswith('Load') and not re.search('Annotation|Proposals', name):
             kinds = [kind for kind, _ in classes_of(name, scope)]
             if not any(inspect.isclass(kind) and issubclass(kind, LoadImageFromFile) for kind in kinds):
-                raise InputError(f'expected a test pipeline that begins with LoadImageFromFile, but got {name}; change it')
+                raise InputError(
+                    f'expected a test pipeline that begins with LoadImageFromFile, but got {name}; change it'
+                )
             if step.get('color_type', 'color') not in ('color', 'grayscale'):
                 raise InputError(
                     f'expected color_type color or grayscale of {name} in the test pipeline, but got '
