@@ -310,6 +310,7 @@ class Halved(torch.nn.Module):
     """A map upsampled by two beside the one before, as in the necks of RTMDet and YOLOX."""
 
     def forward(self, x):
+        x = F.avg_pool2d(x, 8)
         return F.interpolate(F.avg_pool2d(x, 2), scale_factor=2.0) + x
 
 

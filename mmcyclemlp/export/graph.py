@@ -39,7 +39,7 @@ class Graph(nn.Module):
         outs = self.model(torch.zeros(1, self.channels, 64, 64), **self.mode)
         self.divisor = 1
         try:
-            self.model(torch.zeros(1, self.channels, 65, 97), **self.mode)
+            self.model(torch.zeros(1, self.channels, 73, 73), **self.mode)  # maps of 18, 9, 5 and 3 pixels
         except RuntimeError:  # as of necks that upsample maps by two; in use, images are padded
             self.divisor = 32
         if self.scope == 'mmdet':
