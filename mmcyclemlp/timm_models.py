@@ -1,12 +1,17 @@
 """CycleMLP among timm's models; importing this module, which needs timm, registers them."""
 
-from typing import Any, Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Callable, Dict, Optional, Union
 
-from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
+from timm.models import PretrainedCfg, build_model_with_cfg, generate_default_cfgs, register_model
 from torch import nn
 
 from .checkpoints import create_model
 from .checkpoints.zoo import ZOO, list_models
+from .errors import InputError
+
+HUB_FILES = ('model.safetensors', 'pytorch_model.bin')  # of timm's save_for_hf and of its repositories
 
 default_cfgs = generate_default_cfgs(
     {
@@ -46,10 +51,35 @@ def _build(
     return model.to(device=device, dtype=dtype)
 
 
+def _source(cfg: Any, overlay: Optional[Dict[str, Any]]) -> Union[str, Path, None]:
+    """The file or address of the weights that timm's arguments name, as for ``local-dir:``; None if they name none.
+
+    Raises:
+        InputError: they hold the weights themselves.
+    """
+    given = asdict(cfg) if isinstance(cfg, PretrainedCfg) else cfg if isinstance(cfg, dict) else {}
+    given = {**given, **(overlay or {})}
+    if given.get('state_dict'):
+        raise InputError(
+            'expected weights in a file or at an address, but got a state_dict; create the model without pretrained, '
+            'and use its load_state_dict'
+        )
+    if given.get('file'):
+        inside = [Path(given['file'], name) for name in HUB_FILES]
+        return next((path for path in inside if path.is_file()), given['file'])
+    if given.get('hf_hub_id'):
+        repository, _, revision = given['hf_hub_id'].partition('@')
+        file = given.get('hf_hub_filename') or HUB_FILES[0]
+        return f'https://huggingface.co/{repository}/resolve/{revision or "main"}/{file}'
+    return given.get('url')
+
+
 def _entry(name: str) -> Callable[..., nn.Module]:
     def create(pretrained: bool = False, **kwargs: Any) -> nn.Module:
         # Weights are read here, by the safe reader and before timm cuts the model for features.
-        source = pretrained and (kwargs.get('pretrained_cfg_overlay') or {}).get('file') or pretrained
+        source = (
+            pretrained and _source(kwargs.get('pretrained_cfg'), kwargs.get('pretrained_cfg_overlay')) or pretrained
+        )
         features = dict(out_indices=(0, 1, 2, 3), feature_cls='getter')
         return build_model_with_cfg(_build, name, False, feature_cfg=features, name=name, weights=source, **kwargs)
 

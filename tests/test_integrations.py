@@ -5,6 +5,7 @@ import pickle
 import runpy
 import subprocess
 import sys
+from functools import partial
 
 import mmcv
 import numpy as np
@@ -24,6 +25,8 @@ from .helpers import NEEDS_OPERATORS, REPO
 from .originals import add_offsets, save_original
 
 timm = pytest.importorskip('timm')
+from timm.models import PretrainedCfg, save_for_hf  # noqa: E402
+
 SIZE = (1, 3, 75, 51)
 SMALL = dict(depths=(1, 1, 2, 1), embed_dims=(8, 8, 16, 16), mlp_ratios=(1, 1, 1, 1))
 
@@ -94,6 +97,34 @@ def test_every_api_gives_the_reference(original, release, reference, formula, ar
         for model in models:
             # Another order of summation in float32: a few 1e-6 of the largest logit.
             assert (model.eval()(image) - expected).abs().max() <= 1e-5 * expected.abs().max()
+
+
+def test_timm_loads_the_weights_that_it_is_given(tmp_path, monkeypatch):
+    mine = timm.create_model('cyclemlp_digits', num_classes=3)
+    save_for_hf(mine, tmp_path / 'mine', safe_serialization=True)
+    save_for_hf(mine, tmp_path / 'pickled', safe_serialization=False)
+    file = str(tmp_path / 'mine/model.safetensors')
+    asked, load = [], partial(create_model, 'cyclemlp_digits', file, 3)
+    cfg = dict(num_classes=3)
+    for arguments in (
+        dict(model_name=f'local-dir:{tmp_path / "mine"}'),
+        dict(model_name=f'local-dir:{tmp_path / "pickled"}'),
+        dict(pretrained_cfg={**cfg, 'file': file}),
+        dict(pretrained_cfg_overlay={**cfg, 'file': file}),
+        dict(pretrained_cfg=PretrainedCfg(**cfg, file=file)),
+    ):
+        back = timm.create_model(**{'model_name': 'cyclemlp_digits', **arguments}, pretrained=True)
+        torch.testing.assert_close(back.state_dict(), mine.state_dict(), rtol=0, atol=0)
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            'mmcyclemlp.timm_models.create_model', lambda name, source, *_, **__: asked.append(source) or load()
+        )
+        for given in (dict(url='https://a.example/b.pth'), dict(hf_hub_id='me/mine'), dict(hf_hub_id='me/mine@v1')):
+            timm.create_model('cyclemlp_digits', pretrained=True, pretrained_cfg_overlay={**cfg, **given})
+    hub = 'https://huggingface.co/me/mine/resolve/'
+    assert asked == ['https://a.example/b.pth', f'{hub}main/model.safetensors', f'{hub}v1/model.safetensors']
+    with pytest.raises(InputError, match='but got a state_dict; create the model without pretrained'):
+        timm.create_model('cyclemlp_digits', pretrained=True, pretrained_cfg_overlay=dict(state_dict=mine.state_dict()))
 
 
 def test_mmpretrain_loads_the_weights_of_the_package():

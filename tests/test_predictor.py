@@ -11,6 +11,7 @@ import pytest
 import torch
 from mmdet.structures import DetDataSample
 from mmengine.dataset import Compose, pseudo_collate
+from mmpretrain.models import ImageClassifier
 from PIL import Image
 
 from mmcyclemlp.config import load_config
@@ -269,8 +270,20 @@ def test_all_labels_of_a_multi_label_classifier_are_reported(folder, infer, tmp_
     assert code == 0 and json.loads((tmp_path / 'preds/0.json').read_text())['pred_label'] == [], error
 
 
+def test_models_that_give_no_class_are_refused(folder, monkeypatch):
+    config = load_config(folder / 'classifier.py')
+    monkeypatch.setattr('mmcyclemlp.inference.classification.BaseRetriever', ImageClassifier)
+    with pytest.raises(InputError, match='a model that gives classes, but the config has ImageClassifier'):
+        Predictor(config, folder / 'classifier.pth')
+    config.test_dataloader.dataset = dict(type='Own')
+    with pytest.raises(InputError, match=r'expected a pipeline in test_dataloader.dataset, .* but found none; add it'):
+        Predictor(config, folder / 'classifier.pth')
+
+
 def test_a_regression_is_no_classification(folder):
     (folder / 'regression.py').write_text(MULTI.format(head='LinearRegressionHead'))
     save(folder / 'regression.pth', build(load_config(folder / 'regression.py')))
-    with pytest.raises(InputError, match='expected a head that gives classes, but the config has LinearRegressionHead'):
+    with pytest.raises(
+        InputError, match='expected a model that gives classes, but the config has LinearRegressionHead'
+    ):
         Predictor(load_config(folder / 'regression.py'), folder / 'regression.pth')

@@ -273,7 +273,7 @@ with EndHook().listening():
         with Pool(4) as pool:
             pool.map(abs, [1, 2])
 """
-    subprocess.run([sys.executable, '-c', code], cwd=REPO, check=True, timeout=120)
+    subprocess.run([sys.executable, '-c', code], cwd=REPO, check=True, timeout=60)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ import shutil
 import sys
 from argparse import Namespace
 from pathlib import Path
-from typing import Any, Dict, Tuple
+from typing import Any, Dict, Tuple, Union
 
 import torch
 from mmengine.dist import is_main_process
@@ -138,9 +138,9 @@ def main(args: Namespace) -> int:
     return 0
 
 
-def _resumed(given: str, work_dir: str) -> Tuple[Path, Dict[str, Any]]:
-    """Path and content of the checkpoint to resume from."""
-    found = newest_checkpoint(work_dir) if given == 'auto' else (Path(given), read_checkpoint(given))
+def _resumed(given: str, work_dir: str) -> Tuple[Union[str, Path], Dict[str, Any]]:
+    """Path or address, and content of the checkpoint to resume from."""
+    found = newest_checkpoint(work_dir) if given == 'auto' else (given, read_checkpoint(given))
     if found is None:
         raise InputError(
             f'--resume expects a checkpoint in {work_dir}, but nothing was saved there; start without --resume, or '

@@ -14,7 +14,6 @@ from mmengine.dist import all_reduce, get_world_size, is_main_process
 from mmengine.hooks import CheckpointHook, EMAHook, Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import IterBasedTrainLoop
-from torch.utils.data import get_worker_info
 
 from mmcyclemlp.errors import InputError, RunStopped
 from mmcyclemlp.files import written_whole
@@ -27,6 +26,18 @@ AGAIN = 2  # seconds after which a signal is a second one; launchers pass on wha
 def progress(runner) -> int:
     """Epochs or iterations done, whichever the run counts."""
     return runner.iter if isinstance(runner.train_loop, IterBasedTrainLoop) else runner.epoch
+
+
+def _forked() -> None:
+    """Take SIGTERM in a child as before the run: a pool, such as that of mmdet's VOCMetric, ends its processes by it.
+    They may be waiting for a lock then, where no handler in Python is called for sure."""
+    if signal.SIGTERM in _before:
+        signal.signal(signal.SIGTERM, _before[signal.SIGTERM])
+
+
+_before: Dict[int, Any] = {}  # how signals were taken before a run listened to them
+if hasattr(os, 'register_at_fork'):
+    os.register_at_fork(after_in_child=_forked)
 
 
 @HOOKS.register_module()
@@ -166,12 +177,12 @@ class EndHook(Hook):
     @contextmanager
     def listening(self) -> Iterator[None]:
         """Take the signals until the block ends."""
-        process, before = os.getpid(), {}
+        process, before = os.getpid(), _before
 
         def take(number: int, frame: Any) -> None:
-            if os.getpid() != process:  # a child, by fork: one that loads data, see Obedient, or one of a metric's pool
-                if number == signal.SIGTERM and get_worker_info() is None:  # by which a pool ends its own
-                    signal.signal(number, before[number])
+            if os.getpid() != process:  # a child; what comes from the terminal is its parent's matter
+                if number == signal.SIGTERM:
+                    _forked()
                     os.kill(os.getpid(), number)
                 return
             if not self._signal:
@@ -187,8 +198,8 @@ class EndHook(Hook):
         try:
             yield
         finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+            while before:
+                signal.signal(*before.popitem())
 
     def before_train(self, runner) -> None:
         loader = runner.train_loop.dataloader

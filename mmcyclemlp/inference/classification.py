@@ -5,7 +5,7 @@ from typing import Any, Dict, Type
 import numpy as np
 from matplotlib.font_manager import FontProperties
 from mmengine.model import BaseModel
-from mmpretrain.models import heads
+from mmpretrain.models import BaseRetriever, heads
 from mmpretrain.structures import DataSample
 from mmpretrain.visualization import UniversalVisualizer
 
@@ -25,10 +25,12 @@ class Classification(Prediction, DataSample):
     @classmethod
     def of_model(cls, model: BaseModel, style: Style) -> Type[Prediction]:
         head = getattr(model, 'head', None)
-        if isinstance(head, getattr(heads, 'RegressionHead', ())):  # mmpretrain 1.2 has none
+        others = (heads.MultiTaskHead, getattr(heads, 'RegressionHead', ()))  # mmpretrain 1.2 has none of the latter
+        if isinstance(head, others) or isinstance(model, BaseRetriever):
+            kind = type(model if isinstance(model, BaseRetriever) else head).__name__
             raise InputError(
-                f'expected a head that gives classes, but the config has {type(head).__name__}; call its model itself, '
-                'by mmpretrain.get_model'
+                f'expected a model that gives classes, but the config has {kind}; call its model itself, by '
+                'mmpretrain.get_model'
             )
         return Classes if isinstance(head, heads.MultiLabelClsHead) else cls
 

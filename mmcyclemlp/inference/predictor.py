@@ -90,7 +90,11 @@ class Predictor:
             raise InputError(f'expected device cpu for an exported model, but got {device}; leave it out')
         weights = exported.meta if exported else read_checkpoint(checkpoint)
         init_default_scope(scope)
-        section = next(section for _, section in dataset_sections(config, 'test') if 'pipeline' in section)
+        section = next((section for _, section in dataset_sections(config, 'test') if 'pipeline' in section), None)
+        if section is None:
+            raise InputError(
+                'expected a pipeline in test_dataloader.dataset, by which images are prepared, but found none; add it'
+            )
         self.scope, self.steps = scope, section['pipeline']
         self.model = build_model(config, device).eval()
         if exported:
@@ -272,7 +276,12 @@ def _check_finite(sample: BaseDataElement) -> None:
 
 def _classes(section: dict, trained: Dict[str, Any], exported: bool) -> Tuple[Any, Any]:
     """Names and colours of the classes: what the model was trained on, else the config's; either may be None."""
-    settings = dict(section, pipeline=[], lazy_init=True)
+    settings = dict(section, pipeline=[])
+    with DATASETS.switch_scope_and_registry(None) as registry:
+        kind = registry.get(section['type']) if isinstance(section['type'], str) else section['type']
+    arguments = inspect.signature(kind).parameters.values()
+    if any(each.name == 'lazy_init' or each.kind is each.VAR_KEYWORD for each in arguments):  # not MultiTaskDataset
+        settings['lazy_init'] = True
     if 'test_mode' in settings:  # in which mmseg asserts that there are names
         settings['test_mode'] = False
     meta = dict(DATASETS.build(settings).metainfo)
