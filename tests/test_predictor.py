@@ -280,6 +280,21 @@ def test_models_that_give_no_class_are_refused(folder, monkeypatch):
         Predictor(config, folder / 'classifier.pth')
 
 
+def test_several_tasks_are_no_classification(folder, tmp_path):
+    (tmp_path / 'tasks.json').write_text(json.dumps(dict(metainfo=dict(tasks=['colour']), data_list=[])))
+    config = load_config(folder / 'classifier.py')
+    head = dict(type='LinearClsHead', num_classes=2)
+    config.model.head = dict(type='MultiTaskHead', task_heads=dict(colour=head), in_channels=16)
+    config.test_dataloader.dataset = dict(  # which takes no lazy_init
+        type='MultiTaskDataset', ann_file='tasks.json', data_root=str(tmp_path), pipeline=[dict(type='PackInputs')]
+    )
+    save(folder / 'tasks.pth', build(config))
+    with pytest.raises(
+        InputError, match='a model that gives classes, but the config has MultiTaskHead; call its model'
+    ):
+        Predictor(config, folder / 'tasks.pth')
+
+
 def test_a_regression_is_no_classification(folder):
     (folder / 'regression.py').write_text(MULTI.format(head='LinearRegressionHead'))
     save(folder / 'regression.pth', build(load_config(folder / 'regression.py')))
